@@ -1,0 +1,146 @@
+"""The contract of an encoder or decoder file: names of heads, metadata key and schema; stdlib only.
+
+An encoder file takes a data set's own samples, `image` (N, H, W, C), and returns `mu` (N, K) and either `p`
+(N, K; near 0 = informative) or `logvar` (N, K). A decoder file takes `z` (N, K) and returns `image`
+(N, H, W, C), float32, on the scale that `InputScale` defines. What else a reader must know is one JSON text
+under the metadata key `ngvae_tools`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from ngvae_tools.errors import ContractError
+
+SCHEMA_VERSION = 1
+METADATA_KEY = "ngvae_tools"
+
+IMAGE = "image"
+Z = "z"
+MU = "mu"
+P = "p"
+LOGVAR = "logvar"
+
+Role = Literal["encoder", "decoder"]
+Family = Literal["gaussian", "normal-gamma", "normal-gamma-mixture"]
+Layout = Literal["NHWC", "NCHW"]
+Resize = Literal["stretch", "crop", "pad"]
+
+SAMPLE_TYPES = ("uint8", "uint16", "float32")
+
+
+@dataclass(frozen=True, slots=True)
+class InputScale:
+    """How samples become the network's images: clip((sample - low) / (high - low), 0, 1)."""
+
+    low: float = 0.0
+    high: float = 255.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetadata:
+    """What an encoder or decoder file says of itself.
+
+    Attributes:
+        role: `encoder` or `decoder`.
+        family: Law of the posterior, see `ngvae_tools.posteriors`.
+        latent_dim: Number K of latent dimensions.
+        image_shape: (H, W, C) of one sample.
+        sample_type: Type of the samples: uint8, uint16 or float32.
+        scale: How samples are scaled; for an encoder this happens inside the graph.
+        layout: Order of the image tensor's axes.
+        hyperparameters: Numbers of the family, each a scalar or one value a dimension.
+        resize: How the training images were brought to `image_shape`, None if they were not.
+        data_fingerprint: Fingerprint of the training data, None if unknown.
+        versions: Versions of the libraries that wrote the file.
+    """
+
+    role: Role
+    family: Family
+    latent_dim: int
+    image_shape: tuple[int, int, int]
+    sample_type: str = "uint8"
+    scale: InputScale = InputScale()
+    layout: Layout = "NHWC"
+    hyperparameters: Mapping[str, float | tuple[float, ...]] = field(default_factory=dict)
+    resize: Resize | None = None
+    data_fingerprint: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The metadata as the JSON text that is stored in the file."""
+        return json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self)}, sort_keys=True, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelMetadata:
+        """Read and check the JSON text of a file.
+
+        Raises:
+            ContractError: The text is not JSON, of another schema version, or a field is missing or has
+                a value that does not fit.
+        """
+        try:
+            raw = json.loads(text)
+        except ValueError:
+            raw = None
+        if not isinstance(raw, dict):
+            raise _malformed("a JSON object", repr(text[:60]))
+        version = raw.pop("schema_version", None)
+        if version != SCHEMA_VERSION:
+            raise ContractError(
+                "the model file's metadata have another schema",
+                expected=f"schema_version {SCHEMA_VERSION}",
+                found=repr(version),
+                remedy="use the version of ngvae-tools that exported the file, or export it again",
+            )
+        try:
+            return _checked(cls, raw)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _malformed("the fields of ModelMetadata", f"{type(error).__name__}: {error}") from None
+
+
+def _checked(cls: type[ModelMetadata], raw: dict[str, Any]) -> ModelMetadata:
+    height, width, channels = (int(n) for n in raw["image_shape"])
+    hyperparameters = {
+        str(name): tuple(float(v) for v in value) if isinstance(value, list) else float(value)
+        for name, value in raw.get("hyperparameters", {}).items()
+    }
+    latent_dim = int(raw["latent_dim"])
+    lengths = {len(v) for v in hyperparameters.values() if isinstance(v, tuple)}
+    scale = raw.get("scale") or {}
+    metadata = cls(
+        role=_one_of("role", raw["role"], get_args(Role)),
+        family=_one_of("family", raw["family"], get_args(Family)),
+        latent_dim=latent_dim,
+        image_shape=(height, width, channels),
+        sample_type=_one_of("sample_type", raw.get("sample_type", "uint8"), SAMPLE_TYPES),
+        scale=InputScale(float(scale.get("low", 0.0)), float(scale.get("high", 255.0))),
+        layout=_one_of("layout", raw.get("layout", "NHWC"), get_args(Layout)),
+        hyperparameters=hyperparameters,
+        resize=None if raw.get("resize") is None else _one_of("resize", raw["resize"], get_args(Resize)),
+        data_fingerprint=raw.get("data_fingerprint"),
+        versions={str(k): str(v) for k, v in raw.get("versions", {}).items()},
+    )
+    if min(height, width, channels, latent_dim) < 1:
+        raise ValueError("latent_dim and image_shape must be positive")
+    if lengths - {latent_dim}:
+        raise ValueError(f"hyperparameters must be scalars or have {latent_dim} values")
+    return metadata
+
+
+def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> Any:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+    return value
+
+
+def _malformed(expected: str, found: str) -> ContractError:
+    return ContractError(
+        f"the model file's metadata '{METADATA_KEY}' cannot be read",
+        expected=expected,
+        found=found,
+        remedy="export the model again with ngvae_tools' exporters",
+    )

@@ -1,0 +1,137 @@
+"""The record of a training run: its configuration, one line an epoch, and how it ended; stdlib only.
+
+A run folder holds `config.json`, `history.jsonl`, `checkpoint.pt`, and, once the run has finished,
+`encoder.onnx`, `decoder.onnx` and `summary.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ngvae_tools.errors import RecordError
+
+FORMAT = "ngvae-tools/run"
+VERSION = 1
+CONFIG_NAME = "config.json"
+HISTORY_NAME = "history.jsonl"
+SUMMARY_NAME = "summary.json"
+CHECKPOINT_NAME = "checkpoint.pt"
+ENCODER_NAME = "encoder.onnx"
+DECODER_NAME = "decoder.onnx"
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Means over images of one pass, in nats but for `mse`.
+
+    Attributes:
+        loss: What is minimised, constants dropped.
+        distortion: Negative log-likelihood, its constant included.
+        rate: Bound on the KL to the prior that the objective uses.
+        mse: Mean squared error of a pixel, on the scale where images lie in [0, 1].
+    """
+
+    loss: float
+    distortion: float
+    rate: float
+    mse: float
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """One line of `history.jsonl`.
+
+    Attributes:
+        epoch: From 1.
+        train: Means over the epoch's training steps.
+        held_out: The same on the held-out images after the epoch; None where none are held out.
+        rate_per_dimension: Training mean of the rate of each dimension, nats, shape (K,).
+        p: Training mean of p of each dimension (near 0 = informative); None for Gaussian models.
+        posterior_variance: Training mean of the posterior variance of each dimension, shape (K,).
+        informative: Number of informative dimensions by the family's own rule.
+        learning_rate: Learning rate of the epoch.
+        seconds: How long the epoch took.
+    """
+
+    epoch: int
+    train: Figures
+    held_out: Figures | None
+    rate_per_dimension: tuple[float, ...]
+    p: tuple[float, ...] | None
+    posterior_variance: tuple[float, ...]
+    informative: int
+    learning_rate: float
+    seconds: float
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> EpochRecord:
+        """Build from one parsed line."""
+        fields = dict(raw)
+        fields["train"] = Figures(**fields["train"])
+        fields["held_out"] = None if fields["held_out"] is None else Figures(**fields["held_out"])
+        for name in ("rate_per_dimension", "p", "posterior_variance"):
+            fields[name] = None if fields[name] is None else tuple(fields[name])
+        return cls(**fields)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A training run as it lies in its folder.
+
+    Attributes:
+        folder: The run's folder.
+        config: Options, data set and versions, as in `config.json`.
+        epochs: The history so far.
+        summary: How the run ended, as in `summary.json`; None while it has not finished.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    epochs: tuple[EpochRecord, ...]
+    summary: Mapping[str, Any] | None
+
+    @property
+    def encoder(self) -> Path:
+        """The exported encoder."""
+        return self.folder / ENCODER_NAME
+
+    @property
+    def decoder(self) -> Path:
+        """The exported decoder."""
+        return self.folder / DECODER_NAME
+
+    @classmethod
+    def read(cls, folder: Path) -> RunRecord:
+        """Read a run folder, finished or not.
+
+        Raises:
+            RecordError: The folder holds no run that can be read.
+        """
+        try:
+            config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+            if (config.get("format"), config.get("version")) != (FORMAT, VERSION):
+                raise _unreadable(folder, f"format {config.get('format')!r} version {config.get('version')!r}")
+            history = folder / HISTORY_NAME
+            lines = history.read_text(encoding="utf-8").splitlines() if history.exists() else []
+            summary = folder / SUMMARY_NAME
+            return cls(
+                folder=folder,
+                config=config,
+                epochs=tuple(EpochRecord.from_json(json.loads(line)) for line in lines),
+                summary=json.loads(summary.read_text(encoding="utf-8")) if summary.exists() else None,
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise _unreadable(folder, f"{type(error).__name__}: {error}") from None
+
+
+def _unreadable(folder: Path, found: str) -> RecordError:
+    return RecordError(
+        f"{folder} is not a training run that can be read",
+        expected=f"{CONFIG_NAME} of format {FORMAT!r} version {VERSION} and a history with one line an epoch",
+        found=found,
+        remedy="name a folder that train of this version wrote",
+    )
