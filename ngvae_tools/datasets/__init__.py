@@ -1,0 +1,28 @@
+"""Images from folders and HDF5 files, their true factors, and the paper's synthetic sprites."""
+
+from ngvae_tools.datasets.base import ImageDataset, ImageShape, Rejection, Resize, Samples
+from ngvae_tools.datasets.factors import Factors, read_factors
+from ngvae_tools.datasets.folder import FolderImages
+from ngvae_tools.datasets.hdf5 import HDF5Images
+from ngvae_tools.datasets.opening import open_dataset
+from ngvae_tools.datasets.sprite_factors import FACTOR_NAMES, FactorMode, sample_factors
+from ngvae_tools.datasets.sprites import SpritesSummary, render, write_sprites
+
+__all__ = [
+    "FACTOR_NAMES",
+    "FactorMode",
+    "Factors",
+    "FolderImages",
+    "HDF5Images",
+    "ImageDataset",
+    "ImageShape",
+    "Rejection",
+    "Resize",
+    "Samples",
+    "SpritesSummary",
+    "open_dataset",
+    "read_factors",
+    "render",
+    "sample_factors",
+    "write_sprites",
+]

@@ -1,0 +1,1 @@
+"""Running an encoder file over a data set with onnxruntime."""

@@ -1,0 +1,1 @@
+"""Training variational auto-encoders: networks, objectives, gradients, loop; the only torch in the package."""

@@ -1,0 +1,178 @@
+"""What every image data set offers: numbered images of one shape and dtype, read in ranges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias
+
+import numpy as np
+
+from ngvae_tools.errors import OptionError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+Resize: TypeAlias = Literal["stretch", "crop", "pad"]
+ImageShape: TypeAlias = tuple[int, int, int]
+"""Height, width, channels."""
+
+DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
+"""The dtypes a sample may have."""
+
+NON_FINITE = "holds non-finite values"
+"""The reason of a rejected float image with NaN or infinity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """The usable images of a range, in ascending order of index.
+
+    Args:
+        index: int64[B], the position of each image in its data set.
+        images: [B, H, W, C] in the data set's own dtype (uint8, uint16 or float32).
+    """
+
+    index: npt.NDArray[np.int64]
+    images: npt.NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """One image that cannot be used.
+
+    Args:
+        index: Its position in the data set.
+        identifier: Folder: the relative path with "/", undecodable bytes as surrogate escapes. HDF5: the row.
+        reason: What is wrong with it, as a sentence fragment that follows the identifier.
+    """
+
+    index: int
+    identifier: str
+    reason: str
+
+
+class ImageDataset(Protocol):
+    """Numbered images of one shape and dtype; `read` may be called from several threads."""
+
+    @property
+    def kind(self) -> Literal["folder", "hdf5"]:
+        """Where the images are kept."""
+
+    @property
+    def path(self) -> Path:
+        """The folder or file."""
+
+    @property
+    def image_shape(self) -> ImageShape:
+        """(H, W, C) of every sample, after any resizing. Raises `DatasetError` if no image is readable."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The samples' dtype: uint8, uint16 or float32. Raises `DatasetError` if no image is readable."""
+
+    @property
+    def resize(self) -> Resize | None:
+        """How images of another size are brought to `image_shape`; None: they are rejected."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, start: int, stop: int) -> tuple[Samples, list[Rejection]]:
+        """The usable and the rejected images with start <= index < stop; together they are stop - start.
+
+        Raises:
+            IndexError: The range does not lie within the data set.
+            DatasetError: No image of the whole data set is readable.
+        """
+
+    def identifiers(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Identifiers of a range: relative paths as bytes 'S' (folder) or row numbers as int64 (HDF5).
+
+        Raises:
+            IndexError: The range does not lie within the data set.
+        """
+
+    def probe(self, count: int = 16) -> tuple[int, list[Rejection]]:
+        """Read up to `count` evenly spaced images: how many were read, and the unfit ones among them."""
+
+    def fingerprint(self) -> str:
+        """SHA-256 in hexadecimal that identifies the data, wherever they lie."""
+
+    def close(self) -> None:
+        """Release open files; reading again opens them again."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+
+def evenly_spaced(length: int, count: int) -> list[int]:
+    """Up to `count` distinct indices below `length`, the first and the last among them, ascending."""
+    if length <= count:
+        return list(range(length))
+    return [int(index) for index in np.linspace(0, length - 1, count).round()]
+
+
+def check_range(start: int, stop: int, length: int) -> None:
+    """Raise `IndexError` unless 0 <= start <= stop <= length."""
+    if not 0 <= start <= stop <= length:
+        raise IndexError(f"range {start}:{stop} does not lie within 0:{length}")
+
+
+def probe_evenly(dataset: ImageDataset, count: int) -> tuple[int, list[Rejection]]:
+    """What `ImageDataset.probe` promises, by reading single images."""
+    indices = evenly_spaced(len(dataset), count)
+    rejections = [rejection for index in indices for rejection in dataset.read(index, index + 1)[1]]
+    return len(indices), rejections
+
+
+def describe(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    """An image's shape (H, W, C) and dtype in words."""
+    height, width, channels = shape
+    return f"height {height}, width {width}, {channels} channel{'s' if channels > 1 else ''}, {dtype.name}"
+
+
+def check_request(
+    image_shape: ImageShape | None, dtype: npt.DTypeLike | None, resize: str | None
+) -> np.dtype[Any] | None:
+    """Check what a caller asks of a data set; returns the expected dtype, if one was given.
+
+    Raises:
+        OptionError: The shape, the dtype or the way to resize is none that can be used.
+    """
+    if resize not in {None, "stretch", "crop", "pad"}:
+        raise OptionError(
+            "unknown way to resize",
+            expected="stretch, crop or pad",
+            found=repr(resize),
+            remedy="pass one of the three with --resize",
+        )
+    if image_shape is None and resize is not None:
+        raise OptionError(
+            f"resize {resize!r} has no target",
+            expected="an image shape (height, width, channels)",
+            found="none",
+            remedy="give the size that images shall have",
+        )
+    if image_shape is not None and (len(image_shape) != 3 or min(image_shape) < 1):
+        raise OptionError(
+            "the image shape cannot be used",
+            expected="three positive numbers (height, width, channels)",
+            found=str(image_shape),
+            remedy="correct the shape",
+        )
+    if dtype is None:
+        return None
+    expected = np.dtype(dtype).newbyteorder("=")
+    if expected not in DTYPES:
+        raise OptionError(
+            "the sample dtype cannot be used",
+            expected="uint8, uint16 or float32",
+            found=expected.name,
+            remedy="ask for one of the three",
+        )
+    return expected

@@ -1,0 +1,68 @@
+"""Quantising latents in steps that follow the model's own posterior noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ngvae_tools.errors import OutputError
+
+Array = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.unsignedinteger]
+
+DISTORTION = 0.01
+"""Mean squared error of quantisation as a share of the posterior variance."""
+
+
+@dataclass(frozen=True, slots=True)
+class UniformQuantiser:
+    """value = offset + step * code, one step and offset a dimension.
+
+    Attributes:
+        step: Width of a level, shape (d,).
+        offset: Value of code 0, shape (d,).
+        levels: Number of levels of the dimension with most, which decides the codes' type.
+    """
+
+    step: Array
+    offset: Array
+    levels: int
+
+    @classmethod
+    def fit(cls, posterior_variance: Array, low: Array, high: Array, distortion: float = DISTORTION) -> UniformQuantiser:
+        """Steps sqrt(12 distortion) * posterior sd, whose error has variance distortion * posterior variance.
+
+        Args:
+            posterior_variance: Mean posterior variance of each dimension, shape (d,).
+            low: Smallest value of each dimension, shape (d,).
+            high: Largest value of each dimension, shape (d,).
+            distortion: Added error as a share of the posterior variance.
+
+        Raises:
+            OutputError: A dimension would need more than 2**32 levels.
+        """
+        step = np.sqrt(12 * distortion * posterior_variance)
+        levels = int(np.ceil((high - low) / step).max(initial=0.0)) + 1
+        if levels > 2**32:
+            raise OutputError(
+                "the latents cannot be quantised",
+                expected="a range of mu below 2**32 steps of its posterior",
+                found=f"{levels:.3g} steps",
+                remedy="check the encoder: its posterior variance is far too small for the range of mu",
+            )
+        return cls(step, np.asarray(low, dtype=np.float64), levels)
+
+    @property
+    def dtype(self) -> np.dtype[np.unsignedinteger]:
+        """Smallest unsigned type that holds every code."""
+        return np.dtype(np.min_scalar_type(max(self.levels - 1, 0)))
+
+    def encode(self, values: npt.NDArray[np.floating]) -> Codes:
+        """Codes of values, both of shape (n, d)."""
+        return np.rint((values - self.offset) / self.step).astype(self.dtype)
+
+    def decode(self, codes: Codes) -> Array:
+        """Values of codes, both of shape (n, d)."""
+        return self.offset + self.step * codes

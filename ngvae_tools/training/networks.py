@@ -1,0 +1,90 @@
+"""The paper's networks: four 3x3 convolutions of stride 2 with 32, 32, 64 and 64 filters, and their mirror."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ngvae_tools.contract import InputScale
+from ngvae_tools.errors import DatasetError
+
+FILTERS = (32, 32, 64, 64)
+STRIDE = 2 ** len(FILTERS)
+
+
+class Encoder(nn.Module):
+    """Samples to the two raw heads, each (B, K).
+
+    Args:
+        image_shape: (H, W, C) of one sample; H and W are multiples of 16.
+        latent_dim: Number K of latent dimensions.
+        scale: How samples are brought to [0, 1].
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], latent_dim: int, scale: InputScale) -> None:
+        super().__init__()
+        height, width, channels = check_image_shape(image_shape)
+        self.scale = scale
+        layers: list[nn.Module] = []
+        for inputs, outputs in zip((channels, *FILTERS), FILTERS, strict=False):
+            layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.LeakyReLU()]
+        self.convolutions = nn.Sequential(*layers)
+        self.heads = nn.Linear(FILTERS[-1] * (height // STRIDE) * (width // STRIDE), 2 * latent_dim)
+
+    def images(self, samples: Tensor) -> Tensor:
+        """Samples (B, H, W, C) as the network's images (B, C, H, W), float32 in [0, 1]."""
+        # The axes move while the samples are still bytes: measured faster than after the cast.
+        return scaled(samples.permute(0, 3, 1, 2).float(), self.scale)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """mu and the raw second head (logit of p, or log-variance) for images (B, C, H, W)."""
+        mu, second = self.heads(self.convolutions(images).flatten(1)).chunk(2, dim=1)
+        return mu, second
+
+
+class Decoder(nn.Module):
+    """z (B, K) to the mean of the likelihood, images (B, C, H, W)."""
+
+    def __init__(self, image_shape: tuple[int, int, int], latent_dim: int) -> None:
+        super().__init__()
+        height, width, channels = check_image_shape(image_shape)
+        rows, columns = height // STRIDE, width // STRIDE
+        widths = (*reversed(FILTERS), channels)
+        layers: list[nn.Module] = [
+            nn.Linear(latent_dim, widths[0] * rows * columns),
+            nn.Unflatten(1, (widths[0], rows, columns)),
+        ]
+        for inputs, outputs in zip(widths, widths[1:], strict=False):
+            layers += [nn.LeakyReLU(), nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Images for latents."""
+        images: Tensor = self.layers(z)
+        return images
+
+
+def scaled(samples: Tensor, scale: InputScale) -> Tensor:
+    """clip((samples - low) / (high - low), 0, 1) for float32 samples."""
+    if scale.low == 0:
+        images = samples * (1 / scale.high)
+    else:
+        images = (samples - scale.low) * (1 / (scale.high - scale.low))
+    # Bytes cannot leave the range.
+    return images if scale == InputScale() else images.clamp(0, 1)
+
+
+def check_image_shape(image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """The shape, if these networks can take it.
+
+    Raises:
+        DatasetError: Height or width is not a positive multiple of 16.
+    """
+    height, width, _ = image_shape
+    if height < STRIDE or width < STRIDE or height % STRIDE or width % STRIDE:
+        raise DatasetError(
+            "the paper's networks cannot take these images",
+            expected=f"height and width that are multiples of {STRIDE}",
+            found=f"{height} x {width}",
+            remedy="bring them to a square with --resize stretch, crop or pad, and --size",
+        )
+    return image_shape

@@ -1,0 +1,192 @@
+"""train: a data set to a trained model, exported as an encoder and a decoder file."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ngvae_tools.contract import Resize
+from ngvae_tools.datasets import ImageDataset, open_dataset
+from ngvae_tools.errors import MissingDependencyError, OptionError
+from ngvae_tools.files import output_errors, refuse_existing, write_text
+from ngvae_tools.run import (
+    CHECKPOINT_NAME,
+    CONFIG_NAME,
+    DECODER_NAME,
+    ENCODER_NAME,
+    FORMAT,
+    HISTORY_NAME,
+    SUMMARY_NAME,
+    VERSION,
+    RunRecord,
+)
+from ngvae_tools.training.config import TrainingConfig
+from ngvae_tools.workflows.versions import versions_of
+
+if TYPE_CHECKING:
+    from ngvae_tools.training.data import TrainingImages
+    from ngvae_tools.training.loop import TrainingProgress
+
+RUN_FILES = (SUMMARY_NAME, CONFIG_NAME, HISTORY_NAME, CHECKPOINT_NAME, ENCODER_NAME, DECODER_NAME)
+
+
+def train(
+    data: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    config: TrainingConfig | None = None,
+    dataset_key: str | None = None,
+    overwrite: bool = False,
+    on_progress: Callable[[TrainingProgress], None] | None = None,
+    **options: Any,
+) -> RunRecord:
+    """Train a model and export its encoder and decoder.
+
+    Writes `config.json`, `history.jsonl`, `checkpoint.pt`, `encoder.onnx`, `decoder.onnx` and `summary.json`
+    into the run folder. The same seed on the same CPU gives the same weights and exported files.
+
+    Args:
+        data: A folder of images or an HDF5 file.
+        output: The run folder; one named after the data in the current folder by default.
+        config: How to train; or give its fields as keyword arguments.
+        dataset_key: Name of the images in an HDF5 file.
+        overwrite: Replace a run that is there.
+        on_progress: Called every few steps.
+        **options: Fields of `TrainingConfig`, such as `latent_dim=15, epochs=60`.
+
+    Returns:
+        The run, as it lies in its folder.
+
+    Raises:
+        DatasetError: The data set cannot be trained on.
+        OptionError: An option cannot be used.
+        OutputError: The run exists or cannot be written.
+        MissingDependencyError: torch is not installed.
+        TrainingDivergedError: The loss is no longer finite.
+
+    Example:
+        >>> from ngvae_tools import train
+        >>> run = train("images/", "RUN", latent_dim=15, epochs=60)  # doctest: +SKIP
+        >>> run.encoder  # doctest: +SKIP
+        PosixPath('RUN/encoder.onnx')
+    """
+    config = _config(config, options)
+    _require_torch()
+    from exporters.networks import export_model
+    from ngvae_tools.training.data import load_images
+    from ngvae_tools.training.loop import fit
+    from ngvae_tools.training.model import VariationalAutoencoder
+    from ngvae_tools.training.networks import check_image_shape
+
+    folder = Path(output) if output is not None else default_run(Path(data))
+    refuse_existing(folder / CONFIG_NAME, overwrite=overwrite)
+    with _open_for(config, Path(data), dataset_key) as dataset:
+        check_image_shape(dataset.image_shape)
+        images = load_images(dataset, held_out=config.held_out, seed=config.seed)
+        model = VariationalAutoencoder(config, dataset.image_shape, images.scale)
+        fingerprint = dataset.fingerprint()
+        with output_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in RUN_FILES:
+                (folder / name).unlink(missing_ok=True)
+        _write_json(folder / CONFIG_NAME, _config_body(config, dataset, images, fingerprint))
+        sample_type = dataset.dtype.name
+    with output_errors(folder):
+        history = fit(model, images, config, folder, on_progress)
+    encoder, decoder = export_model(
+        model,
+        folder / ENCODER_NAME,
+        folder / DECODER_NAME,
+        sample_type=sample_type,
+        resize=config.resize,
+        data_fingerprint=fingerprint,
+    )
+    exports = {
+        report.path.name: {
+            "sha256": report.sha256,
+            "bytes": report.bytes,
+            "max_abs_difference": report.max_abs_difference,
+        }
+        for report in (encoder, decoder)
+    }
+    last = history[-1]
+    summary = {"epochs": last.epoch, "informative": last.informative, "exports": exports}
+    summary |= {"train": dataclasses.asdict(last.train)}
+    summary |= {"held_out": None if last.held_out is None else dataclasses.asdict(last.held_out)}
+    _write_json(folder / SUMMARY_NAME, summary)
+    return RunRecord.read(folder)
+
+
+def default_run(data: Path) -> Path:
+    """The run folder when none is named: after the data, in the current folder."""
+    return Path(f"run-{data.resolve().stem}")
+
+
+def _config(config: TrainingConfig | None, options: dict[str, Any]) -> TrainingConfig:
+    names = {field.name for field in dataclasses.fields(TrainingConfig)}
+    unknown = sorted(set(options) - names)
+    if unknown:
+        raise OptionError(
+            "train has no such option",
+            expected=f"fields of TrainingConfig ({', '.join(sorted(names))})",
+            found=", ".join(unknown),
+            remedy="correct the name",
+        )
+    return dataclasses.replace(config or TrainingConfig(), **options)
+
+
+def _require_torch() -> None:
+    if importlib.util.find_spec("torch") is None:
+        raise MissingDependencyError(
+            "torch is not installed",
+            expected="torch, to train",
+            found="none",
+            remedy="install it with: pip install 'ngvae-tools[cpu,train]'",
+        )
+
+
+def _open_for(config: TrainingConfig, path: Path, dataset_key: str | None) -> ImageDataset:
+    dataset = open_dataset(path, dataset_key=dataset_key)
+    resize: Resize | None = config.resize
+    if resize is None:
+        return dataset
+    shape = (config.size, config.size, dataset.image_shape[2])
+    dtype = dataset.dtype
+    dataset.close()
+    return open_dataset(path, dataset_key=dataset_key, image_shape=shape, dtype=dtype, resize=resize)
+
+
+def _config_body(
+    config: TrainingConfig, dataset: ImageDataset, images: TrainingImages, fingerprint: str
+) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "options": {
+            **dataclasses.asdict(config),
+            "objective": config.resolved_objective,
+            "beta": config.resolved_beta,
+        },
+        "data": {
+            "path": str(dataset.path.resolve()),
+            "kind": dataset.kind,
+            "fingerprint": fingerprint,
+            "image_shape": dataset.image_shape,
+            "sample_type": dataset.dtype.name,
+            "scale": dataclasses.asdict(images.scale),
+            "n_images": len(dataset),
+            "n_train": len(images.train),
+            "n_held_out": len(images.held_out),
+            "rejected": [{"id": r.identifier, "reason": r.reason} for r in images.rejected],
+        },
+        "versions": versions_of("torch", "numpy", "onnx", "onnxscript", "onnxruntime", "h5py", "pillow"),
+    }
+
+
+def _write_json(path: Path, body: dict[str, Any]) -> None:
+    write_text(path, json.dumps(body, indent=2, allow_nan=False) + "\n")
