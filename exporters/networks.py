@@ -13,8 +13,6 @@ from ngvae_tools.contract import InputScale, ModelMetadata, Resize
 from ngvae_tools.training.model import VariationalAutoencoder
 from ngvae_tools.training.networks import Encoder
 
-SAMPLE_TYPES = {torch.uint8: "uint8", torch.uint16: "uint16", torch.float32: "float32"}
-
 
 def export_model(
     model: VariationalAutoencoder,
@@ -49,7 +47,7 @@ def export_model(
             latent_dim=model.latent_dim,
             image_shape=model.image_shape,
             sample_type=sample_type,
-            scale=model.encoder.scale,
+            scale=model.scale,
             hyperparameters=model.objective.hyperparameters(),
             resize=resize,
             data_fingerprint=data_fingerprint,
@@ -77,8 +75,8 @@ def fold_scale(encoder: Encoder) -> Encoder:
     first = folded.convolutions[0]
     assert isinstance(first, nn.Conv2d)
     with torch.no_grad():
-        first.weight /= encoder.scale.high
-    folded.scale = InputScale(0.0, 1.0)
+        first.weight /= InputScale().high
+    folded.scale = None
     return folded
 
 

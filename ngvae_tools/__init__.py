@@ -1,3 +1,27 @@
-"""ngvae-tools: which latent dimensions of a trained variational auto-encoder carry information."""
+"""ngvae-tools: which latent dimensions of a trained variational auto-encoder carry information.
+
+`select_latents` analyses an encoder over a data set, `train` makes one, `report` reads what they wrote.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ngvae_tools.workflows.report import report
+    from ngvae_tools.workflows.select import select_latents
+    from ngvae_tools.workflows.train import train
 
 __version__ = "0.1.0"
+
+__all__ = ["__version__", "report", "select_latents", "train"]
+
+_PLACES = {"report": "report", "select_latents": "select", "train": "train"}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when asked for: `import ngvae_tools` alone needs neither onnxruntime nor torch.
+    if name in _PLACES:
+        return getattr(importlib.import_module(f"ngvae_tools.workflows.{_PLACES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

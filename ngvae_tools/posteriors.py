@@ -134,7 +134,11 @@ class NormalGammaMixturePosterior:
         """
         # The bound's A_i at its best scale: E[1/lambda] = 1.
         informative = _mismatch(GammaLaw(self.informative_alpha, self.informative_alpha - 1))
-        odds = self.prior_weight / (1 - self.prior_weight) * math.exp(_mismatch(self.uninformative) - informative)
+        odds = (
+            self.prior_weight
+            / (1 - self.prior_weight)
+            * math.exp(_mismatch(self.uninformative) - informative)
+        )
         return 1 / (1 + odds)
 
     def posterior(self, mu: Array, second: Array) -> Posterior:

@@ -199,9 +199,13 @@ class AnalysisRecord:
             raw = json.loads(text)
         except ValueError as error:
             raise _unreadable("JSON", str(error)) from None
-        found = (raw.get("format"), raw.get("version")) if isinstance(raw, dict) else (type(raw).__name__, None)
+        found = (
+            (raw.get("format"), raw.get("version")) if isinstance(raw, dict) else (type(raw).__name__, None)
+        )
         if found != (FORMAT, VERSION):
-            raise _unreadable(f"format {FORMAT!r} version {VERSION}", f"format {found[0]!r} version {found[1]!r}")
+            raise _unreadable(
+                f"format {FORMAT!r} version {VERSION}", f"format {found[0]!r} version {found[1]!r}"
+            )
         try:
             return _from_json(raw)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -253,13 +257,16 @@ def _selection_to_json(selection: Selection) -> dict[str, Any]:
 def _selection_from_json(raw: dict[str, Any]) -> Selection:
     informative = set(raw["informative"])
     score = tuple(float(v) for v in raw["score"])
-    return Selection(raw["rule"], float(raw["threshold"]), score, tuple(k in informative for k in range(len(score))))
+    return Selection(
+        raw["rule"], float(raw["threshold"]), score, tuple(k in informative for k in range(len(score)))
+    )
 
 
 def _from_json(raw: dict[str, Any]) -> AnalysisRecord:
     model, data, latents = dict(raw["model"]), dict(raw["data"]), dict(raw["latents"])
     model["hyperparameters"] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in model["hyperparameters"].items()
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in model["hyperparameters"].items()
     }
     height, width, channels = data["image_shape"]
     data["image_shape"] = (height, width, channels)

@@ -114,7 +114,9 @@ class RunRecord:
         try:
             config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
             if (config.get("format"), config.get("version")) != (FORMAT, VERSION):
-                raise _unreadable(folder, f"format {config.get('format')!r} version {config.get('version')!r}")
+                raise _unreadable(
+                    folder, f"format {config.get('format')!r} version {config.get('version')!r}"
+                )
             history = folder / HISTORY_NAME
             lines = history.read_text(encoding="utf-8").splitlines() if history.exists() else []
             summary = folder / SUMMARY_NAME

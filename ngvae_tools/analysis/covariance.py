@@ -67,7 +67,9 @@ def total_correlation(covariance: Array) -> float:
     eigenvalues = np.linalg.eigvalsh(correlation)
     # Below this an eigenvalue is rounding: its logarithm would be noise.
     if eigenvalues[0] <= len(eigenvalues) * np.finfo(np.float64).eps * eigenvalues[-1]:
-        raise _undefined("total_correlation", "linearly independent dimensions", "dimensions that repeat others")
+        raise _undefined(
+            "total_correlation", "linearly independent dimensions", "dimensions that repeat others"
+        )
     return float(max(-0.5 * np.log(eigenvalues).sum(), 0.0))
 
 

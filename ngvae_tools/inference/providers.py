@@ -46,7 +46,10 @@ def providers_for(device: str) -> list[Any]:
     """
     if device not in DEVICES:
         raise OptionError(
-            "the device is unknown", expected=" or ".join(DEVICES), found=repr(device), remedy="pass another --device"
+            "the device is unknown",
+            expected=" or ".join(DEVICES),
+            found=repr(device),
+            remedy="pass another --device",
         )
     available = require_onnxruntime().get_available_providers()
     if device == "cuda" and CUDA not in available:

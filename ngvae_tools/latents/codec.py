@@ -31,7 +31,9 @@ class UniformQuantiser:
     levels: int
 
     @classmethod
-    def fit(cls, posterior_variance: Array, low: Array, high: Array, distortion: float = DISTORTION) -> UniformQuantiser:
+    def fit(
+        cls, posterior_variance: Array, low: Array, high: Array, distortion: float = DISTORTION
+    ) -> UniformQuantiser:
         """Steps sqrt(12 distortion) * posterior sd, whose error has variance distortion * posterior variance.
 
         Args:

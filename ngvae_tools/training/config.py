@@ -123,4 +123,6 @@ def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def _refused(option: str, expected: str, found: str) -> OptionError:
-    return OptionError(f"{option} cannot be used", expected=expected, found=found, remedy=f"pass another {option}")
+    return OptionError(
+        f"{option} cannot be used", expected=expected, found=found, remedy=f"pass another {option}"
+    )

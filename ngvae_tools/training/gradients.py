@@ -137,7 +137,9 @@ class StudentTMixture(nn.Module):
         """Draws of shape (B, K) for weights w (B, K) and scales s (K,) of the informative law."""
         with torch.no_grad():
             informative = torch.rand(weight.shape, generator=generator, device=weight.device) < weight
-            alpha = torch.where(informative, self.informative_alpha, self.uninformative.alpha).to(weight.dtype)
+            alpha = torch.where(informative, self.informative_alpha, self.uninformative.alpha).to(
+                weight.dtype
+            )
             gamma = torch._standard_gamma(alpha, generator)  # type: ignore[attr-defined]  # noqa: SLF001
             root = (gamma.clamp_min(torch.finfo(gamma.dtype).tiny) / alpha).rsqrt()
             t = torch.where(informative, scale, self.uninformative.scale) * root * _normal(weight, generator)

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from ngvae_tools.analysis.selection import THRESHOLDS
 from ngvae_tools.contract import P
-from ngvae_tools.errors import DeviceError, TrainingDivergedError
+from ngvae_tools.errors import TrainingDivergedError
 from ngvae_tools.files import replacing
 from ngvae_tools.run import CHECKPOINT_NAME, HISTORY_NAME, EpochRecord, Figures
 from ngvae_tools.training.config import TrainingConfig
+from ngvae_tools.training.devices import training_device
 from ngvae_tools.training.data import TrainingImages
 from ngvae_tools.training.model import BatchParts, VariationalAutoencoder
 
@@ -137,7 +138,9 @@ def fit(
     with (folder / HISTORY_NAME).open("w", encoding="utf-8") as lines:
         for epoch in range(1, epochs + 1):
             start = time.perf_counter()
-            train = _train_epoch(model, images, config, optimiser, generator, order, epoch, epochs, history, on_progress)
+            train = _train_epoch(
+                model, images, config, optimiser, generator, order, epoch, epochs, history, on_progress
+            )
             record = _record(model, images, config, train, epoch, optimiser.param_groups[0]["lr"], start)
             history.append(record)
             lines.write(json.dumps(dataclasses.asdict(record)) + "\n")
@@ -151,23 +154,6 @@ def fit(
             if epoch == epochs:
                 break
     return history
-
-
-def training_device(name: str) -> torch.device:
-    """The device to train on: `cpu`, `cuda`, or `auto` for CUDA where it runs.
-
-    Raises:
-        DeviceError: `cuda` was asked for and cannot run.
-    """
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise DeviceError(
-            "cannot train on --device cuda",
-            expected="a CUDA device and a CUDA build of torch",
-            found=f"torch {torch.__version__} without a usable CUDA device",
-            remedy="use --device cpu or auto, or install a CUDA build of torch",
-        )
-    return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
 def _train_epoch(
@@ -187,7 +173,10 @@ def _train_epoch(
     permuted = order.permutation(images.train)
     steps = math.ceil(len(permuted) / config.batch_size)
     for step in range(steps):
-        parts = model(_batch(images, permuted[step * config.batch_size : (step + 1) * config.batch_size], generator), generator)
+        parts = model(
+            _batch(images, permuted[step * config.batch_size : (step + 1) * config.batch_size], generator),
+            generator,
+        )
         loss = model.surrogate(parts)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -198,7 +187,9 @@ def _train_epoch(
             if not math.isfinite(value):
                 raise _diverged(epoch, step + 1, value)
             if on_progress is not None:
-                on_progress(TrainingProgress(epoch, epochs, step + 1, steps, value, history[-1] if history else None))
+                on_progress(
+                    TrainingProgress(epoch, epochs, step + 1, steps, value, history[-1] if history else None)
+                )
     return total
 
 

@@ -47,6 +47,7 @@ class VariationalAutoencoder(nn.Module):
     def __init__(self, config: TrainingConfig, image_shape: tuple[int, int, int], scale: InputScale) -> None:
         super().__init__()
         self.image_shape = image_shape
+        self.scale = scale
         self.latent_dim = config.latent_dim
         self.sigma = config.sigma
         self.beta = config.resolved_beta

@@ -23,7 +23,7 @@ class Encoder(nn.Module):
     def __init__(self, image_shape: tuple[int, int, int], latent_dim: int, scale: InputScale) -> None:
         super().__init__()
         height, width, channels = check_image_shape(image_shape)
-        self.scale = scale
+        self.scale: InputScale | None = scale
         layers: list[nn.Module] = []
         for inputs, outputs in zip((channels, *FILTERS), FILTERS, strict=False):
             layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.LeakyReLU()]
@@ -33,7 +33,8 @@ class Encoder(nn.Module):
     def images(self, samples: Tensor) -> Tensor:
         """Samples (B, H, W, C) as the network's images (B, C, H, W), float32 in [0, 1]."""
         # The axes move while the samples are still bytes: measured faster than after the cast.
-        return scaled(samples.permute(0, 3, 1, 2).float(), self.scale)
+        images = samples.permute(0, 3, 1, 2).float()
+        return images if self.scale is None else scaled(images, self.scale)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """mu and the raw second head (logit of p, or log-variance) for images (B, C, H, W)."""
@@ -54,7 +55,10 @@ class Decoder(nn.Module):
             nn.Unflatten(1, (widths[0], rows, columns)),
         ]
         for inputs, outputs in zip(widths, widths[1:], strict=False):
-            layers += [nn.LeakyReLU(), nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1)]
+            layers += [
+                nn.LeakyReLU(),
+                nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1),
+            ]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:

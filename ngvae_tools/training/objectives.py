@@ -155,13 +155,17 @@ class MixtureObjective(Objective):
     def rate(self, mu: Tensor, raw: Tensor) -> Tensor:
         """The bound above; it is loose by up to the entropy of the component index."""
         w, p = torch.sigmoid(-raw), torch.sigmoid(raw)
-        index = w * (logsigmoid(-raw) + self.prior_nats) + p * (logsigmoid(raw) - math.log1p(-math.exp(-self.prior_nats)))
+        index = w * (logsigmoid(-raw) + self.prior_nats) + p * (
+            logsigmoid(raw) - math.log1p(-math.exp(-self.prior_nats))
+        )
         a_i = 0.5 * (self._informative_variance() - 1 + self._digamma - self._log_beta())
         return 0.5 * mu**2 + index + w * a_i + p * self._uninformative_cost
 
     def posterior_variance(self, raw: Tensor) -> Tensor:
         """Mean of both laws' variances by their weights."""
-        return torch.sigmoid(-raw) * self._informative_variance() + torch.sigmoid(raw) * UNINFORMATIVE.variance
+        return (
+            torch.sigmoid(-raw) * self._informative_variance() + torch.sigmoid(raw) * UNINFORMATIVE.variance
+        )
 
     def hyperparameters(self) -> dict[str, float | tuple[float, ...]]:
         """Both laws, the informative one's rate per dimension, and pi."""

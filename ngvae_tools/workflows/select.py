@@ -117,14 +117,18 @@ def select_latents(
     encoder_path, data_path = encoder_of(Path(model)), Path(data)
     folder = Path(output) if output is not None else default_output(Path(model), data_path)
     refuse_existing(folder / RECORD_NAME, overwrite=overwrite)
-    session = EncoderSession(encoder_path, device=device, threads=threads, heads=heads, input_options=input_options)
+    session = EncoderSession(
+        encoder_path, device=device, threads=threads, heads=heads, input_options=input_options
+    )
     rule, threshold = check_rule(session.family, rule, threshold)
     with ExitStack() as stack:
         dataset = stack.enter_context(_open_for(session, data_path, dataset_key, resize))
         _refuse_unfit(dataset)
         parts = stack.enter_context(_Parts(folder))
         encoding = time.perf_counter()
-        statistics, rejected = _stream(dataset, session, parts, batch_size or default_batch_size(session), on_progress)
+        statistics, rejected = _stream(
+            dataset, session, parts, batch_size or default_batch_size(session), on_progress
+        )
         encoded = time.perf_counter()
         selection = select(statistics, rule, threshold)
         latents = _write_latents(parts, dataset, session, statistics, selection)
@@ -222,7 +226,11 @@ class _Parts:
 
 
 def _stream(
-    dataset: ImageDataset, session: EncoderSession, parts: _Parts, batch_size: int, on_progress: OnProgress | None
+    dataset: ImageDataset,
+    session: EncoderSession,
+    parts: _Parts,
+    batch_size: int,
+    on_progress: OnProgress | None,
 ) -> tuple[LatentStatistics, list[Rejection]]:
     """Encode everything: statistics in memory, latents into the spool, rejections into their file."""
     with_p = session.second_head == P
@@ -392,7 +400,9 @@ def _notes(family: PosteriorFamily, statistics: LatentStatistics, rules: tuple[S
         unsettled = np.flatnonzero(np.sqrt(statistics.p.covariance()) > UNSETTLED_P)
         if len(unsettled):
             listed = ", ".join(str(k) for k in unsettled)
-            notes.append(f"p differs from image to image in dimensions {listed}: informative for some images only.")
+            notes.append(
+                f"p differs from image to image in dimensions {listed}: informative for some images only."
+            )
     return notes
 
 

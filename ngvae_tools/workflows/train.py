@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ngvae_tools.contract import Resize
-from ngvae_tools.datasets import ImageDataset, open_dataset
+from ngvae_tools.datasets import ImageDataset, open_dataset, write_sprites
 from ngvae_tools.errors import MissingDependencyError, OptionError
 from ngvae_tools.files import output_errors, refuse_existing, write_text
 from ngvae_tools.run import (
@@ -125,6 +125,15 @@ def train(
 def default_run(data: Path) -> Path:
     """The run folder when none is named: after the data, in the current folder."""
     return Path(f"run-{data.resolve().stem}")
+
+
+def default_data() -> tuple[Path, bool]:
+    """The paper's sprites, small, in the current folder; and whether they were made now."""
+    path = Path("sprites.h5")
+    if path.exists():
+        return path, False
+    write_sprites(path, images=6000, size=32)
+    return path, True
 
 
 def _config(config: TrainingConfig | None, options: dict[str, Any]) -> TrainingConfig:

@@ -1,0 +1,55 @@
+"""The command `ngvae-tools`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import ngvae_tools
+from ngvae_tools.cli import doctor, report, select_latents, sprites, train
+from ngvae_tools.cli.terminal import LogFile, Quiet, guarded
+
+app = typer.Typer(
+    name="ngvae-tools",
+    help="Which latent dimensions of a trained variational auto-encoder carry information, and how many.",
+    rich_markup_mode=None,  # plain help starts in half the time
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command("train")(guarded(train.command))
+app.command("select-latents")(guarded(select_latents.command))
+app.command("report")(guarded(report.command))
+app.command("sprites")(guarded(sprites.command))
+app.command("doctor")(guarded(doctor.command))
+
+
+def _version(value: bool) -> None:  # noqa: FBT001 - typer's callback
+    if value:
+        print(f"ngvae-tools {ngvae_tools.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001 - handled by its callback
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+    quiet: Quiet = False,
+    log_file: LogFile = None,
+) -> None:
+    """Options that may stand before any command."""
+    context.obj = {"quiet": quiet, "log_file": log_file}
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except BrokenPipeError:
+        # The reader of our output has gone (ngvae-tools report | head); that is no error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

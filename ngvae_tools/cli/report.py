@@ -1,0 +1,47 @@
+"""`ngvae-tools report`: show analyses and training runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ngvae_tools.cli.terminal import LogFile, Overwrite, Quiet, Terminal
+
+
+def command(
+    context: typer.Context,
+    sources: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Output folders of select-latents and run folders [default: every one found here].",
+            metavar="[OUT]...",
+        ),
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write one self-contained page.", metavar="FILE")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, nothing else.")] = False,
+    every: Annotated[
+        bool, typer.Option("--every", help="Show every dimension, however many there are.")
+    ] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    log_file: LogFile = None,
+) -> None:
+    """Show one or several analyses side by side, and training runs."""
+    terminal = Terminal(context, quiet=quiet, log_file=log_file)
+    from ngvae_tools.report.document import as_json as to_json
+    from ngvae_tools.report.terminal import render
+    from ngvae_tools.workflows.report import report
+
+    found = report(sources or None, html=html, overwrite=overwrite)
+    for sentence in found.skipped:
+        terminal.say(sentence)
+    if as_json:
+        print(to_json(found), end="")
+    else:
+        terminal.show(render(found, every=every))
+    if html is not None:
+        terminal.say(f"Wrote {html}.")
+    else:
+        terminal.next("report", *(sources or []), "--html", "report.html")

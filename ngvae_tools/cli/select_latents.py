@@ -1,0 +1,144 @@
+"""`ngvae-tools select-latents`: which dimensions are informative; keep those."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ngvae_tools.cli.terminal import DatasetKey, LogFile, Overwrite, Quiet, Terminal, logger
+from ngvae_tools.errors import OptionError
+
+if TYPE_CHECKING:
+    from ngvae_tools.workflows.select import SelectionProgress
+
+FINISHED_WITH_REJECTED = 3
+
+
+def command(
+    context: typer.Context,
+    model: Annotated[Path, typer.Argument(help="An encoder (ONNX), or the folder of a training run.")],
+    data: Annotated[Path, typer.Argument(help="A folder of images or an HDF5 file.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The folder to write [default: <model>-<data>].")
+    ] = None,
+    rule: Annotated[
+        Literal["p", "variance"] | None,
+        typer.Option(
+            help="Mean p or mean posterior variance below the threshold [default: p where the encoder has it]."
+        ),
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Threshold of the rule [default: 0.5].")] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run the encoder.")
+    ] = "auto",
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images of one run of the encoder [default: 32; 256 on a GPU].", min=1)
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the encoder [default: all].", min=1)] = None,
+    resize: Annotated[
+        Literal["stretch", "crop", "pad"] | None,
+        typer.Option(help="Bring images to the encoder's size [default: as in training]."),
+    ] = None,
+    dataset_key: DatasetKey = None,
+    mu: Annotated[str | None, typer.Option(help="Output that holds mu, for models from elsewhere.")] = None,
+    p: Annotated[str | None, typer.Option(help="Output that holds p (near 0 = informative).")] = None,
+    logvar: Annotated[str | None, typer.Option(help="Output that holds the log-variance.")] = None,
+    layout: Annotated[
+        Literal["NHWC", "NCHW"] | None, typer.Option(help="Axes of the input, where the shape does not tell.")
+    ] = None,
+    input_range: Annotated[
+        str, typer.Option(help="Range of the input of a model from elsewhere.", metavar="LOW,HIGH")
+    ] = "0,1",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print selection.json to stdout, nothing else.")
+    ] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    log_file: LogFile = None,
+) -> None:
+    """Stream a data set through an encoder; report the informative dimensions and keep their latents."""
+    terminal = Terminal(context, quiet=quiet, log_file=log_file)
+    from ngvae_tools.inference.session import HeadNames, InputOptions
+    from ngvae_tools.workflows.select import default_output, select_latents
+
+    low, high = _range(input_range)
+    folder = output or default_output(model, data)
+    if output is None:
+        terminal.say(f"No output named: writing to {folder}.")
+    with _progress(terminal) as on_progress:
+        record = select_latents(
+            model,
+            data,
+            folder,
+            rule=rule,
+            threshold=threshold,
+            device=device,
+            batch_size=batch_size,
+            threads=threads,
+            dataset_key=dataset_key,
+            resize=resize,
+            heads=HeadNames(mu, p, logvar),
+            input_options=InputOptions(layout, low, high),
+            overwrite=overwrite,
+            on_progress=on_progress,
+        )
+    if as_json:
+        print(record.to_json(), end="")
+    else:
+        from ngvae_tools.report.sources import open_sources
+        from ngvae_tools.report.terminal import render
+
+        terminal.show(render(open_sources([folder])))
+    if record.data.n_rejected:
+        terminal.say(
+            f"{record.data.n_rejected:,} of {record.data.n_images:,} images could not be used; "
+            f"{folder / 'rejected.jsonl'} says why."
+        )
+    terminal.next("report", folder, "--html", folder / "report.html")
+    if record.data.n_rejected:
+        raise typer.Exit(FINISHED_WITH_REJECTED)
+
+
+def _range(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not low < high:
+        raise OptionError(
+            "--input-range cannot be read",
+            expected="LOW,HIGH with LOW below HIGH, such as 0,1 or -1,1",
+            found=repr(text),
+            remedy="correct it",
+        )
+    return low, high
+
+
+@contextmanager
+def _progress(terminal: Terminal) -> Iterator[Callable[[SelectionProgress], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("images"),
+        MofNCompleteColumn(),
+        BarColumn(bar_width=20),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[rate]}"),
+    )
+    with Progress(*columns, console=terminal.err, disable=not terminal.interactive) as bar:
+        task = bar.add_task("encode", total=None, rate="")
+
+        def on_progress(progress: SelectionProgress) -> None:
+            speed = bar.tasks[task].speed
+            rate = f"{speed:,.0f} images/s" if speed else ""
+            if progress.rejected:
+                rate += f", {progress.rejected:,} rejected"
+            bar.update(task, completed=progress.done, total=progress.total, rate=rate)
+            if progress.done == progress.total:
+                logger.info("%d images seen, %d rejected", progress.done, progress.rejected)
+
+        yield on_progress

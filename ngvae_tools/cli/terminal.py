@@ -1,0 +1,149 @@
+"""What every command shares: words and progress on stderr, results on stdout, errors as sentences."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import shlex
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+
+import typer
+
+from ngvae_tools.errors import NgvaeToolsError, OutputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+INTERNAL_FAULT = 1
+INTERRUPTED = 130
+
+logger = logging.getLogger("ngvae_tools")
+logger.addHandler(logging.NullHandler())
+
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress and no words, only results and errors.")
+]
+LogFile = Annotated[
+    Path | None,
+    typer.Option("--log-file", help="Append what happens, with times, to this file.", metavar="FILE"),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a finished result that is there.")]
+DatasetKey = Annotated[
+    str | None, typer.Option(help="Name of the images in an HDF5 file [default: images, imgs, x or data].")
+]
+
+
+class Terminal:
+    """Where a command writes.
+
+    Args:
+        context: The command's context; `--quiet` and `--log-file` may stand before the command too.
+        quiet: Show results and errors only.
+        log_file: Append a log to this file.
+    """
+
+    def __init__(self, context: typer.Context, *, quiet: bool, log_file: Path | None) -> None:
+        shared = context.obj or {}
+        self.quiet = quiet or shared.get("quiet", False)
+        start_log(log_file or shared.get("log_file"))
+
+    @functools.cached_property
+    def err(self) -> Console:
+        """The console for words and progress."""
+        from rich.console import Console
+
+        return Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """A sentence for the user, unless `--quiet`."""
+        logger.info(text)
+        if not self.quiet:
+            self.err.print(text, markup=False)
+
+    def next(self, *command: object) -> None:
+        """Name the command that follows."""
+        self.say("Next: " + shlex.join(["ngvae-tools", *(str(word) for word in command)]))
+
+    def show(self, renderable: Any) -> None:
+        """A result, on stdout: as wide as the terminal, 80 columns and plain where it is piped."""
+        from rich.console import Console
+
+        console = Console(highlight=False)
+        console.print(renderable, markup=False)
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a moving progress bar can be seen."""
+        return not self.quiet and self.err.is_terminal
+
+
+def start_log(path: Path | None) -> None:
+    """Send the package's log to a file, appending.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    if path is None:
+        return
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"cannot write the log {path}",
+            expected="a file in a folder that is there and can be written",
+            found=error.strerror or str(error),
+            remedy="name another --log-file",
+        ) from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.info("%s", shlex.join(["ngvae-tools", *sys.argv[1:]]))
+
+
+def guarded(function: Callable[P, T]) -> Callable[P, T]:
+    """Turn what a command raises into one sentence on stderr and the exit code that belongs to it."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except NgvaeToolsError as error:
+            logger.error("%s", error)
+            print(f"Error: {error}", file=sys.stderr)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            logger.info("interrupted")
+            print("\nInterrupted. No unfinished result was left under a final name.", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            raise
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except Exception as error:  # noqa: BLE001 - the border: no traceback reaches a user
+            print(f"Error: {_fault(error)}", file=sys.stderr)
+            raise typer.Exit(INTERNAL_FAULT) from None
+
+    return run
+
+
+def _fault(error: Exception) -> str:
+    """A sentence on an internal fault, its traceback kept where a report of it can use it."""
+    details = traceback.format_exc()
+    logger.error("%s", details)
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="ngvae-tools-", suffix=".log", delete=False, encoding="utf-8"
+    ) as file:
+        file.write(details)
+    summary = str(error).splitlines()[0] if str(error) else "no message"
+    return (
+        f"a fault inside ngvae-tools ({type(error).__name__}: {summary}); nothing unfinished was left under a final "
+        f"name. Please report it with the details in {file.name}."
+    )

@@ -1,0 +1,168 @@
+"""`ngvae-tools train`: train a model and export it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ngvae_tools.cli.terminal import DatasetKey, LogFile, Overwrite, Quiet, Terminal, logger
+from ngvae_tools.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from ngvae_tools.run import EpochRecord
+    from ngvae_tools.training.loop import TrainingProgress
+
+DEFAULTS = TrainingConfig()
+
+
+def command(
+    context: typer.Context,
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A folder of images or an HDF5 file [default: sprites.h5, made here].", metavar="[DATA]"
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The run folder [default: run-<name of the data>].")
+    ] = None,
+    model: Annotated[Literal["ngvae", "vae", "beta-vae"], typer.Option(help="What to train.")] = "ngvae",
+    objective: Annotated[
+        Literal["mixture", "paper"] | None,
+        typer.Option(help="For ngvae: the exact mixture, or Eq. 5-10 as printed [default: mixture]."),
+    ] = None,
+    gradient: Annotated[
+        Literal["pathwise", "g-rep"],
+        typer.Option(help="Gradient estimator of objective paper; g-rep is the paper's (Eq. 12-15)."),
+    ] = "pathwise",
+    latent_dim: Annotated[int, typer.Option(help="Number K of latent dimensions.")] = DEFAULTS.latent_dim,
+    sigma: Annotated[
+        float,
+        typer.Option(help="Noise level of the likelihood on images in [0, 1]; the paper's is 0.02."),
+    ] = DEFAULTS.sigma,
+    beta: Annotated[
+        float | None, typer.Option(help="Weight of the rate [default: 4 for beta-vae, else 1].")
+    ] = None,
+    slope: Annotated[
+        float, typer.Option(help="Slope r of Eq. 5, objective paper; the paper gives none.")
+    ] = DEFAULTS.slope,
+    prior_nats: Annotated[
+        float, typer.Option(help="log(1/pi) of the informative law's prior weight, objective mixture.")
+    ] = DEFAULTS.prior_nats,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Train for so many epochs [default: the paper's schedule decides when to stop]."),
+    ] = None,
+    max_epochs: Annotated[
+        int, typer.Option(help="Where the paper's schedule stops at the latest.")
+    ] = DEFAULTS.max_epochs,
+    batch_size: Annotated[int, typer.Option(help="Images a step.")] = DEFAULTS.batch_size,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = DEFAULTS.learning_rate,
+    held_out: Annotated[float, typer.Option(help="Share of images held out.")] = DEFAULTS.held_out,
+    seed: Annotated[int, typer.Option(help="The same seed trains the same weights.")] = DEFAULTS.seed,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
+    resize: Annotated[
+        Literal["stretch", "crop", "pad"] | None, typer.Option(help="Bring images to --size x --size.")
+    ] = None,
+    size: Annotated[int, typer.Option(help="Side after --resize, a multiple of 16.")] = DEFAULTS.size,
+    dataset_key: DatasetKey = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    log_file: LogFile = None,
+) -> None:
+    """Train an NGVAE (or a plain or beta-VAE) and export its encoder and decoder to ONNX."""
+    terminal = Terminal(context, quiet=quiet, log_file=log_file)
+    config = TrainingConfig(
+        model=model,
+        objective=objective,
+        gradient=gradient,
+        latent_dim=latent_dim,
+        sigma=sigma,
+        beta=beta,
+        slope=slope,
+        prior_nats=prior_nats,
+        epochs=epochs,
+        max_epochs=max_epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        held_out=held_out,
+        seed=seed,
+        device=device,
+        resize=resize,
+        size=size,
+    )
+    from ngvae_tools.workflows.train import default_data, default_run, train
+
+    if data is None:
+        data, made = default_data()
+        terminal.say(
+            f"No data named: made the paper's sprites in {data}."
+            if made
+            else f"No data named: using {data}, here."
+        )
+    folder = output or default_run(data)
+    terminal.say(f"Training on {data}; the run goes to {folder}.")
+    with _progress(terminal) as on_progress:
+        run = train(
+            data, folder, config=config, dataset_key=dataset_key, overwrite=overwrite, on_progress=on_progress
+        )
+    assert run.summary is not None
+    terminal.say(f"Trained for {len(run.epochs)} epochs. {_figures(run.epochs[-1])}")
+    for name, export in run.summary["exports"].items():
+        terminal.say(
+            f"Wrote {folder / name} ({export['bytes'] / 1e6:.2f} MB); torch and onnxruntime differ by at most "
+            f"{export['max_abs_difference']:.1e}."
+        )
+    rejected = run.config["data"]["rejected"]
+    if rejected:
+        first = rejected[0]
+        terminal.say(f"{len(rejected)} images could not be used, such as {first['id']}: {first['reason']}.")
+    terminal.next("select-latents", run.encoder, data)
+
+
+def _figures(epoch: EpochRecord) -> str:
+    train = epoch.train
+    text = (
+        f"Loss {train.loss:.1f}, distortion {train.distortion:.1f}, rate {train.rate:.1f} nats; "
+        f"informative {epoch.informative} of {len(epoch.rate_per_dimension)}"
+    )
+    if epoch.held_out is not None:
+        text += f"; held out: loss {epoch.held_out.loss:.1f}, MSE {epoch.held_out.mse:.2e}"
+    return text + "."
+
+
+@contextmanager
+def _progress(terminal: Terminal) -> Iterator[Callable[[TrainingProgress], None]]:
+    """A bar that moves in a terminal, a line an epoch elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("epoch"),
+        MofNCompleteColumn(),
+        BarColumn(bar_width=20),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
+    said = 0
+    with Progress(*columns, console=terminal.err, disable=not terminal.interactive) as bar:
+        task = bar.add_task("train", total=None, figures="")
+
+        def on_progress(progress: TrainingProgress) -> None:
+            nonlocal said
+            last = progress.last
+            done = progress.epoch - 1 + progress.step // progress.steps
+            figures = f"loss {progress.loss:.1f}"
+            if last is not None:
+                figures += f" distortion {last.train.distortion:.1f} rate {last.train.rate:.1f} informative {last.informative}"
+            bar.update(task, completed=done, total=progress.epochs, figures=figures)
+            if last is not None and last.epoch > said:
+                said = last.epoch
+                logger.info("epoch %d: %s", last.epoch, _figures(last))
+                if not terminal.interactive and not terminal.quiet:
+                    terminal.err.print(f"Epoch {last.epoch}: {_figures(last)}", markup=False)
+
+        yield on_progress

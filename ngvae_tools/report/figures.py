@@ -1,0 +1,146 @@
+"""Figures as SVG text: the covariance (Fig. 4), p over epochs (Fig. 3) and the losses."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from ngvae_tools.report import progress
+from ngvae_tools.report.heatmap import covariance_heatmap
+from ngvae_tools.report.labels import clusters, placed
+from ngvae_tools.report.svg import FAINT, INK, style, svg_of
+from ngvae_tools.report.words import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+
+    from ngvae_tools.report.sources import NamedRun
+
+__all__ = ["covariance_heatmap", "loss_over_epochs", "p_over_epochs"]
+
+# Tones that stand out on white and on near black alike; dashes tell apart the ninth line and those after.
+_COLOURS = ("#3b82c4", "#d9722e", "#2f9e5b", "#c94f6d", "#8f6cc9", "#a8842c", "#1f9ea8", "#d05fb0")
+_DASHES = ("solid", "dashed", "dotted", "dashdot")
+
+_GAP = 0.055  # height of a line of labels, as a share of the axes
+_MOST = 7  # indices that fit in a line of labels
+
+
+def p_over_epochs(run: NamedRun) -> str:
+    """Mean p of each dimension over the epochs (near 0 = informative), as SVG text (Fig. 3).
+
+    A Gaussian model has its posterior variance there. Informative dimensions are coloured, the
+    others grey; numbers at the right are the dimensions.
+
+    Returns:
+        SVG text; empty where the run has no epoch.
+    """
+    epochs = run.record.epochs
+    if not epochs:
+        return ""
+    from matplotlib.figure import Figure
+
+    name = progress.score_name(epochs)
+    label = (
+        "mean p (near 0 = informative)" if name == "p" else "mean posterior variance (near 0 = informative)"
+    )
+    histories = list(zip(*(progress.scores(epoch) for epoch in epochs), strict=True))
+    finite = [v for line in histories for v in line if math.isfinite(v)]
+    top = 1.0 if name == "p" else max([1.0, *finite])
+    chosen = sorted(progress.informative(epochs[-1]))
+    with style():
+        figure = Figure(figsize=(7.2, 3.9))
+        axes = figure.add_axes((0.085, 0.13, 0.68, 0.83))
+        looks: dict[int, dict[str, Any]] = {
+            k: {"color": FAINT, "linewidth": 1.0} for k in range(len(histories))
+        }
+        for i, k in enumerate(chosen):
+            dashes = _DASHES[i // len(_COLOURS) % len(_DASHES)]
+            looks[k] = {"color": _COLOURS[i % len(_COLOURS)], "linestyle": dashes, "zorder": 3}
+        xs = [epoch.epoch for epoch in epochs]
+        marker: dict[str, Any] = {"marker": "o", "markersize": 4} if len(xs) == 1 else {}
+        for k, line in enumerate(histories):
+            axes.plot(xs, _gaps(line), **looks[k], **marker)
+        _epoch_axis(axes)
+        axes.set_ylim(-0.02 * top, 1.02 * top)
+        axes.set_ylabel(label)
+        ends = {k: line[-1] / top for k, line in enumerate(histories) if math.isfinite(line[-1])}
+        _label_ends(axes, ends, {k: looks[k]["color"] for k in chosen}, top)
+        return svg_of(figure, f"{label} of each dimension over epochs of {plain(run.name)}")
+
+
+def loss_over_epochs(run: NamedRun) -> str:
+    """Distortion and rate (nats, means over images) over the epochs, in training and held out, as SVG text.
+
+    Returns:
+        SVG text; empty where the run has no epoch.
+    """
+    epochs = run.record.epochs
+    if not epochs:
+        return ""
+    from matplotlib.figure import Figure
+
+    xs = [epoch.epoch for epoch in epochs]
+    with style():
+        figure = Figure(figsize=(7.2, 3.1), layout="constrained")
+        for axes, name in zip(figure.subplots(1, 2), ("distortion", "rate"), strict=True):
+            train = [getattr(epoch.train, name) for epoch in epochs]
+            held_out = [math.nan if e.held_out is None else getattr(e.held_out, name) for e in epochs]
+            marker = "o" if len(xs) == 1 else ""
+            axes.plot(xs, _gaps(train), color=_COLOURS[0], marker=marker, label="training")
+            if any(math.isfinite(value) for value in held_out):
+                look = {"color": _COLOURS[1], "linestyle": "dashed", "marker": marker}
+                axes.plot(xs, _gaps(held_out), label="held out", **look)
+            _epoch_axis(axes)
+            axes.set_ylabel(f"{name}, nats" + _log_scale(axes, [*train, *held_out]))
+        handles, names = axes.get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside upper right", ncols=2, frameon=False)
+        return svg_of(figure, f"Distortion and rate over epochs of {plain(run.name)}")
+
+
+def _epoch_axis(axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.grid(axis="y", alpha=0.35, linewidth=0.6)
+
+
+def _gaps(values: Sequence[float]) -> list[float]:
+    """Values with a gap where one is not finite: an infinity would stretch the axis."""
+    return [value if math.isfinite(value) else math.nan for value in values]
+
+
+def _log_scale(axes: Axes, values: Sequence[float]) -> str:
+    """A logarithmic axis where the first epochs would flatten the others; says so in the axis label."""
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite or min(finite) <= 0 or max(finite) < 20 * min(finite):
+        return ""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    # Powers of ten would be written in matplotlib's formula language, which the figures do not use.
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    return " (log scale)"
+
+
+def _label_ends(axes: Axes, ends: dict[int, float], colours: dict[int, str], top: float) -> None:
+    """Write the indices of lines beside where they end, each in the line's colour, joined by a hair line."""
+    groups = clusters({k: v for k, v in ends.items() if k in colours}, _GAP, _MOST)
+    grey = clusters({k: v for k, v in ends.items() if k not in colours}, 2 * _GAP, len(ends))
+    labels = sorted([*groups, *grey], key=lambda label: label[0])
+    for (end, members), height in zip(labels, placed([end for end, _ in labels], _GAP), strict=True):
+        transform = axes.get_yaxis_transform()
+        line: dict[str, Any] = {"color": FAINT, "linewidth": 0.6, "clip_on": False, "transform": transform}
+        axes.plot([1.005, 1.03], [end * top, height * top], **line)
+        look: dict[str, Any] = {"va": "center", "transform": transform, "fontsize": 9}
+        if members[0] not in colours and len(members) > _MOST:
+            axes.text(1.04, height * top, f"{len(members)} others", color=INK, alpha=0.75, **look)
+            continue
+        for place, k in enumerate(members):
+            x = 1.04 + place * 0.042
+            axes.text(x, height * top, str(k), color=colours.get(k, INK), **look)

@@ -1,0 +1,93 @@
+"""The covariance of mu of each model as a heat map on one colour scale (Fig. 4 of the paper)."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ngvae_tools.report.svg import INK, style, svg_of
+from ngvae_tools.report.words import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
+
+    from ngvae_tools.record import AnalysisRecord
+
+CAPTION = (
+    "Empirical covariance of the posterior means mu over the images, scaled: divided by the largest diagonal "
+    "value of its model, so 1 is the variance of the dimension that varies most and all values lie between "
+    "-1 and 1. One colour scale for all models. Triangles mark informative dimensions."
+)
+
+_PANEL = 3.4  # inches
+
+
+def covariance_heatmap(records: Sequence[AnalysisRecord], names: Sequence[str] | None = None) -> str:
+    """Scaled covariance of mu of each record, at most two panels a row, as SVG (Fig. 4).
+
+    Each matrix, shape (K, K), is divided by its largest diagonal value; colours run from -1 to 1 for all.
+    A record without a covariance (fewer than two images) has no panel.
+
+    Args:
+        records: The analyses compared.
+        names: A title for each; None names them by family and K.
+
+    Returns:
+        SVG text; empty where no record has a covariance.
+    """
+    titles = names or [f"{r.model.family}, K = {r.model.latent_dim}" for r in records]
+    shown = [(r, title) for r, title in zip(records, titles, strict=True) if r.covariance is not None]
+    if not shown:
+        return ""
+    from matplotlib.figure import Figure
+
+    columns = min(2, len(shown))
+    lines = math.ceil(len(shown) / columns)
+    with style():
+        figure = Figure(figsize=(columns * _PANEL + 0.9, lines * (_PANEL + 0.15)), layout="constrained")
+        grid = figure.subplots(lines, columns, squeeze=False)
+        for axes in grid.flat[len(shown) :]:
+            axes.remove()
+        used = list(grid.flat[: len(shown)])
+        for axes, (record, title) in zip(used, shown, strict=True):
+            image = _panel(axes, record, title)
+        bar = figure.colorbar(
+            image, ax=used, shrink=0.8 / lines if lines > 1 else 0.8, ticks=[-1, -0.5, 0, 0.5, 1]
+        )
+        bar.outline.set_visible(False)
+        return svg_of(
+            figure, "Heat map of the scaled covariance of mu: " + ", ".join(plain(t) for _, t in shown)
+        )
+
+
+def _panel(axes: Axes, record: AnalysisRecord, title: str) -> AxesImage:
+    covariance = np.asarray(record.covariance, dtype=np.float64)
+    dim = len(covariance)
+    largest = covariance.diagonal().max(initial=0.0)
+    scaled = covariance / largest if largest > 0 else np.zeros_like(covariance)
+    image = axes.imshow(scaled, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="none")
+    step = math.ceil(dim / 16)
+    ticks = range(0, dim, step)
+    axes.set_xticks(ticks)
+    axes.set_yticks(ticks)
+    axes.tick_params(length=2, labelsize=8)
+    axes.spines[:].set_visible(False)
+    chosen = record.selection.indices
+    edge = 1.012
+    size = max(3.0, min(5.0, 60 / dim))
+    common: dict[str, Any] = {"linestyle": "none", "color": INK, "markersize": size, "clip_on": False}
+    axes.plot(chosen, [edge] * len(chosen), marker="v", transform=axes.get_xaxis_transform(), **common)
+    axes.plot([edge] * len(chosen), chosen, marker="<", transform=axes.get_yaxis_transform(), **common)
+    axes.set_title(_short(plain(title)), pad=9)
+    axes.set_xlabel("dimension")
+    axes.set_ylabel("dimension")
+    return image
+
+
+def _short(title: str, most: int = 36) -> str:
+    return title if len(title) <= most else title[: most - 1] + "…"

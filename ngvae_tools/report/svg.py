@@ -1,0 +1,94 @@
+"""Turns a matplotlib figure into SVG for a page: the same bytes each time, text in the page's own colours."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from matplotlib.figure import Figure
+
+INK = "#010203"
+"""Stands for the text colour around the figure: black on white, white on black."""
+
+FAINT = "#040506"
+"""Stands for the faint colour of grids and of what is in the background."""
+
+_STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": FAINT,
+    "axes.facecolor": "none",
+    "axes.grid": False,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 10,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 10,
+    "figure.facecolor": "none",
+    "font.size": 10,
+    "grid.color": FAINT,
+    "lines.linewidth": 1.6,
+    "savefig.facecolor": "none",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ngvae-tools",
+    "text.color": INK,
+    "text.parse_math": False,
+    "xtick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.color": FAINT,
+    "ytick.labelcolor": INK,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look that all figures share; everything that makes or writes one happens inside."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(), warnings.catch_warnings():
+        mpl.rcdefaults()  # the user's own settings would change the figure
+        mpl.rcParams.update(_STYLE)
+        # Text is written as text: the reader's browser has glyphs that matplotlib's font lacks.
+        warnings.filterwarnings("ignore", message=r"Glyph \d+", category=UserWarning)
+        yield
+
+
+def svg_of(figure: Figure, label: str) -> str:
+    """A figure as an `<svg>` element without prolog, metadata or ids that another figure could have.
+
+    Args:
+        figure: Made inside `style()`.
+        label: What the figure shows, for those who cannot see it.
+    """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.set_canvas(FigureCanvasSVG(figure))
+    figure.savefig(buffer, format="svg", metadata=nothing)
+    body = buffer.getvalue()
+    body = body[body.index("<svg") :]
+    opening, rest = body.split(">", 1)
+    box = re.search(r'viewBox="([^"]+)"', opening)
+    assert box is not None
+    width = round(float(box[1].split()[2]) * 4 / 3)
+    rest = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", rest, count=1, flags=re.DOTALL)
+    # Groups' ids repeat from figure to figure; clip paths and markers have ids made of their content.
+    rest = re.sub(r'<g id="[^"]*"', "<g", rest)
+    rest = re.sub(r"font-family: [^;\"<]*; ?", "", rest)
+    rest = rest.replace(INK, "currentColor").replace(FAINT, "var(--faint, #888)")
+    root = (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="{box[1]}" width="{width}" role="img" aria-label="{html.escape(label)}" '
+        'font-family="DejaVu Sans, Verdana, sans-serif" '
+        'style="stroke-linejoin: round; stroke-linecap: butt; '
+        f"min-width: min({round(0.7 * width)}px, 30rem); "
+        'max-width: 100%; height: auto">'
+    )
+    return root + rest.rstrip() + "\n"

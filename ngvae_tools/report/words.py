@@ -1,0 +1,72 @@
+"""How a report writes numbers and foreign text; stdlib only."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ABSENT = "n/a"
+
+
+def plain(text: object) -> str:
+    r"""Text with every character that is not printable as its escape, so that no terminal or page obeys it.
+
+    Surrogate escapes of file names come out as `\udc80`: they cannot be written as UTF-8.
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with `digits` decimals, in scientific notation where those would say nothing; n/a for None."""
+    if value is None:
+        return ABSENT
+    if not math.isfinite(value):
+        return str(value)
+    if value == 0:
+        value = 0.0  # a negative zero would read as a negative number
+    elif not min(10.0 ** (1 - digits), 0.1) <= abs(value) < 1e5:
+        return f"{value:.2e}"
+    return f"{value:.{digits}f}"
+
+
+def spread(mean: float | None, deviation: float | None) -> str:
+    """Mean and standard deviation, `0.004 ± 0.021`; the deviation is n/a where there is none."""
+    return ABSENT if mean is None else f"{mean:.3f} ± {ABSENT if deviation is None else f'{deviation:.3f}'}"
+
+
+def count(value: int) -> str:
+    """A whole number with its thousands apart."""
+    return f"{value:,}"
+
+
+def plural(value: int, singular: str, several: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{count(value)} {singular if value == 1 else several}"
+
+
+def indices(values: Iterable[int]) -> str:
+    """Indices with runs of three or more drawn together: `0, 2-5, 9`; `none` for no index."""
+    runs: list[list[int]] = []
+    for value in sorted(values):
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    parts = [f"{r[0]}-{r[-1]}" if len(r) > 2 else ", ".join(map(str, r)) for r in runs]
+    return ", ".join(parts) or "none"
+
+
+def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested JSON as rows of dotted name and text."""
+    if isinstance(value, dict):
+        return [
+            row
+            for key, inner in value.items()
+            for row in flat(inner, f"{prefix}.{key}" if prefix else str(key))
+        ]
+    if isinstance(value, list | tuple):
+        return [(plain(prefix), ", ".join(plain(inner) for inner in value))]
+    return [(plain(prefix), ABSENT if value is None else plain(value))]

@@ -1,0 +1,41 @@
+import pytest
+import records as build
+
+from ngvae_tools.report.html import page
+from ngvae_tools.report.sources import open_sources
+
+HOSTILE = "<img src=x onerror=alert(1)> [red]$x^{"
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory):
+    """Two comparable analyses, K = 1 with nulls, K = 64, a hostile one, and two runs."""
+    tmp_path = tmp_path_factory.mktemp("many")
+    nasty = build.analysis(
+        family="</svg><script>alert(1)</script>", notes=(f"{HOSTILE} \x1b[31m \udc80",), seed=7
+    )
+    return open_sources(
+        [
+            build.write_analysis(tmp_path / "one" / "selection"),
+            build.write_analysis(
+                tmp_path / "two" / "selection", build.analysis(family="gaussian", informative=9, seed=1)
+            ),
+            build.write_analysis(tmp_path / "single", build.analysis(1, 1)),
+            build.write_analysis(tmp_path / "wide", build.analysis(64, 11, seed=4)),
+            build.write_analysis(tmp_path / HOSTILE, nasty),
+            build.write_run(tmp_path / "one" / "run", config={HOSTILE: HOSTILE}),
+            build.write_run(
+                tmp_path / "two" / "run", build.epochs(gaussian=True, held_out=False), finished=False
+            ),
+        ]
+    )
+
+
+@pytest.fixture(scope="session")
+def many_page(many):
+    return page(many)
+
+
+@pytest.fixture
+def alone(tmp_path):
+    return open_sources([build.write_analysis(tmp_path / "selection", build.analysis(rejected=3))])

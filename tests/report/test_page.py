@@ -1,0 +1,196 @@
+import dataclasses
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import records as build
+
+from ngvae_tools.errors import OutputError
+from ngvae_tools.report.figures import covariance_heatmap, loss_over_epochs, p_over_epochs
+from ngvae_tools.report.html import page, write_html
+from ngvae_tools.report.labels import clusters, placed
+from ngvae_tools.report.sources import Sources, open_sources
+from ngvae_tools.report.words import number, spread
+
+
+class Elements(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.texts = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_data(self, data):
+        self.texts.append(data.strip())
+
+
+def test_hostile_strings_are_inert(many_page):
+    parsed = Elements(many_page)
+    assert not {"script", "img", "iframe", "b"} & set(parsed.tags)
+    assert not [a for a in parsed.attributes if a[1].startswith("on")]
+    assert any("<img src=x onerror=alert(1)>" in text for text in parsed.texts)
+    assert "\x1b" not in many_page
+
+
+def test_nothing_is_loaded(many_page):
+    shown = many_page
+    parsed = Elements(shown)
+    assert not {"link", "script", "object", "embed", "base"} & set(parsed.tags)
+    for _, name, value in parsed.attributes:
+        if name in ("src", "href", "xlink:href", "srcset", "action"):
+            assert value.startswith(("data:image/png;base64,", "#"))
+    assert set(re.findall(r"https?://[^\s\"'<]+", shown)) == {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }
+    assert not re.search(r"url\((?!#)|@import", shown)
+
+
+def test_references_lead_somewhere(many_page):
+    parsed = Elements(many_page)
+    ids = {value for _, name, value in parsed.attributes if name == "id"}
+    used = {v[1:] for _, name, v in parsed.attributes if name == "xlink:href" and v.startswith("#")}
+    used |= set(re.findall(r"url\(#([^)]+)\)", many_page))
+    assert used <= ids
+
+
+def test_the_same_bytes_each_time(many, many_page, tmp_path):
+    path = write_html(many, tmp_path / "a.html")
+    assert path == tmp_path / "a.html"
+    assert path.read_bytes() == many_page.encode()
+
+
+def test_numbers_are_the_records(alone):
+    record = alone.analyses[0].record
+    shown = page(alone)
+    assert "<h1>7 of 15 dimensions carry information</h1>" in shown
+    assert "its mean p is below 0.5" in shown
+    for row in record.dimensions:
+        cells = [spread(row.p_mean, row.p_std), number(row.posterior_variance), number(row.posterior_entropy)]
+        cells += [number(row.mu_mean), number(row.mu_variance)]
+        verdict = "informative" if row.informative else "uninformative"
+        assert f">{row.index}</th><td>{verdict}</td>" + "".join(f"<td>{cell}</td>" for cell in cells) in shown
+    for fact in (
+        record.data.fingerprint,
+        record.model.sha256,
+        "6,000 images",
+        "3, listed in rejected.jsonl",
+        "2.4.6",
+    ):
+        assert fact in shown
+
+
+def test_comparison_shows_every_metric(many, many_page):
+    for named in many.analyses:
+        for value in dataclasses.astuple(named.record.metrics):
+            assert f"<td>{number(value)}</td>" in many_page
+
+
+def test_sections_without_data_are_absent(alone, many, tmp_path):
+    def sections(sources):
+        return re.findall(r'<section id="([^"]+)"', page(sources))
+
+    assert sections(alone) == ["analysis-1", "covariance", "provenance-1"]
+    assert sections(Sources(many.analyses[:2])) == [
+        "comparison",
+        "analysis-1",
+        "analysis-2",
+        "covariance",
+        "provenance-1",
+        "provenance-2",
+    ]
+    assert sections(Sources(runs=many.runs)) == ["run-1", "run-2"]
+    dataclasses.replace(alone.analyses[0].record, covariance=None)
+    without = dataclasses.replace(
+        alone.analyses[0], record=dataclasses.replace(alone.analyses[0].record, covariance=None)
+    )
+    assert sections(Sources((without,))) == ["analysis-1", "provenance-1"]
+    empty = open_sources([build.write_run(tmp_path / "empty", [], finished=False)])
+    assert "<svg" not in page(empty)
+    assert "Unfinished, 0 epochs so far." in page(empty)
+    assert 'class="notes"' not in page(alone)
+
+
+def test_skipped_sources_are_told(alone):
+    assert "<p>The run was left out.</p>" in page(
+        dataclasses.replace(alone, skipped=("The run was left out.",))
+    )
+
+
+def test_undefined_numbers_and_why(many):
+    single = next(a for a in many.analyses if a.name == "single")
+    shown = page(Sources((single,)))
+    assert "<dd>n/a</dd>" in shown
+    assert "decorrelation is not defined: it needs at least two dimensions." in shown
+    assert "1 of 1 dimension carries information" in shown
+
+
+def test_a_place_that_cannot_be_written(alone, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError):
+        write_html(alone, tmp_path / "file" / "page.html")
+
+
+def test_figures_without_data_are_empty(tmp_path):
+    run = open_sources([build.write_run(tmp_path, [], finished=False)]).runs[0]
+    assert p_over_epochs(run) == loss_over_epochs(run) == ""
+    assert covariance_heatmap([dataclasses.replace(build.analysis(), covariance=None)]) == ""
+
+
+def test_figures_of_odd_data(tmp_path):
+    record = build.analysis(3, 1)
+    constant = dataclasses.replace(record, covariance=((0.0,) * 3,) * 3)
+    assert "image" in covariance_heatmap([constant, record], ["漢字", "$\\frac{"])
+    one = build.epochs(1, 40, 35)
+    broken = dataclasses.replace(one[0], train=dataclasses.replace(one[0].train, distortion=float("inf")))
+    for number_, history in enumerate((one, (broken,), (*one, broken))):
+        run = open_sources([build.write_run(tmp_path / str(number_), history)]).runs[0]
+        assert p_over_epochs(run).startswith("<svg")
+        assert loss_over_epochs(run).startswith("<svg")
+
+
+def test_figures_take_the_colour_around_them(many):
+    svg = p_over_epochs(many.runs[0])
+    assert "currentColor" in svg
+    assert "#ffffff" not in svg
+    assert "near 0 = informative" in svg
+
+
+def test_labels_do_not_cover_each_other():
+    rng = np.random.default_rng(0)
+    ends = {k: float(v) for k, v in enumerate(rng.beta(0.3, 0.3, 40))}
+    labels = clusters(ends, 0.05, 7)
+    assert sorted(k for _, members in labels for k in members) == list(range(40))
+    heights = placed([end for end, _ in labels][:18], 0.05)
+    assert min(np.diff(heights)) >= 0.05 - 1e-12
+    assert heights[-1] <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [500, 1440])
+def test_a_browser_shows_the_page_and_runs_nothing(many_page, tmp_path, width):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert browser, "install chromium to run the browser tests"
+    path = tmp_path / "page.html"
+    path.write_text(many_page, encoding="utf-8")
+    flags = (
+        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    )
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    more = f"--disable-component-update --disable-sync --window-size={width},2000"
+    command = [
+        browser,
+        *flags.split(),
+        *more.split(),
+        profile,
+        f"--screenshot={tmp_path / 'x.png'}",
+        path.as_uri(),
+    ]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    assert (tmp_path / "x.png").stat().st_size > 50_000
