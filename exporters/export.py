@@ -71,9 +71,7 @@ def export_encoder(
     family = family_of(metadata.family, metadata.latent_dim, metadata.hyperparameters)
     generator = np.random.default_rng(0)
     samples = [_random_samples(metadata, batch, generator) for batch in CHECKED_BATCHES]
-    return _export(
-        module, reference or module, Path(path), metadata, samples, IMAGE, (MU, family.second_head)
-    )
+    return _export(module, reference or module, Path(path), metadata, samples, IMAGE, (MU, family.second_head))
 
 
 def export_decoder(module: nn.Module, path: Path | str, metadata: ModelMetadata) -> ExportReport:
@@ -91,9 +89,7 @@ def export_decoder(module: nn.Module, path: Path | str, metadata: ModelMetadata)
         OutputError: The file cannot be written.
     """
     generator = np.random.default_rng(0)
-    samples = [
-        generator.standard_normal((n, metadata.latent_dim)).astype(np.float32) for n in CHECKED_BATCHES
-    ]
+    samples = [generator.standard_normal((n, metadata.latent_dim)).astype(np.float32) for n in CHECKED_BATCHES]
     return _export(module, module, Path(path), metadata, samples, Z, (IMAGE,))
 
 
@@ -125,9 +121,7 @@ def _export(
     return ExportReport(path, hashlib.sha256(data).hexdigest(), len(data), difference)
 
 
-def _to_onnx(
-    module: nn.Module, example: Tensor, input_name: str, output_names: tuple[str, ...]
-) -> onnx.ModelProto:
+def _to_onnx(module: nn.Module, example: Tensor, input_name: str, output_names: tuple[str, ...]) -> onnx.ModelProto:
     """The module as one ONNX graph with a dynamic batch, stripped of what depends on where it was made."""
     batch = torch.export.Dim("batch", min=1)
     with _quiet():
@@ -189,9 +183,7 @@ def _session(path: Path) -> InferenceSession:
     return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
 
 
-def _random_samples(
-    metadata: ModelMetadata, batch: int, generator: np.random.Generator
-) -> np.ndarray[Any, Any]:
+def _random_samples(metadata: ModelMetadata, batch: int, generator: np.random.Generator) -> np.ndarray[Any, Any]:
     span = metadata.scale.high - metadata.scale.low
     values = metadata.scale.low + span * generator.random((batch, *metadata.image_shape))
     return values.astype(metadata.sample_type)

@@ -35,9 +35,7 @@ def main() -> None:
         for path in (run.encoder, run.decoder):
             shutil.copy(path, HERE / path.name)
     last = run.epochs[-1]
-    print(
-        f"{len(run.epochs)} epochs, {last.informative} informative; p {[round(p, 3) for p in sorted(last.p or ())]}"
-    )
+    print(f"{len(run.epochs)} epochs, {last.informative} informative; p {[round(p, 3) for p in sorted(last.p or ())]}")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ app.command("sprites")(guarded(sprites.command))
 app.command("doctor")(guarded(doctor.command))
 
 
-def _version(value: bool) -> None:  # noqa: FBT001 - typer's callback
+def _version(value: bool) -> None:
     if value:
         print(f"ngvae-tools {ngvae_tools.__version__}")
         raise typer.Exit

@@ -21,9 +21,7 @@ def command(
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page.", metavar="FILE")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, nothing else.")] = False,
-    every: Annotated[
-        bool, typer.Option("--every", help="Show every dimension, however many there are.")
-    ] = False,
+    every: Annotated[bool, typer.Option("--every", help="Show every dimension, however many there are.")] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     log_file: LogFile = None,

@@ -32,9 +32,7 @@ def command(
         ),
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="Threshold of the rule [default: 0.5].")] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run the encoder.")
-    ] = "auto",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run the encoder.")] = "auto",
     batch_size: Annotated[
         int | None, typer.Option(help="Images of one run of the encoder [default: 32; 256 on a GPU].", min=1)
     ] = None,
@@ -53,9 +51,7 @@ def command(
     input_range: Annotated[
         str, typer.Option(help="Range of the input of a model from elsewhere.", metavar="LOW,HIGH")
     ] = "0,1",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print selection.json to stdout, nothing else.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print selection.json to stdout, nothing else.")] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     log_file: LogFile = None,

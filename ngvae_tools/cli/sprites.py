@@ -21,15 +21,11 @@ def command(
     seed: Annotated[int, typer.Option(help="The same seed makes the same file.")] = 0,
     factors: Annotated[
         Literal["continuous", "grid"],
-        typer.Option(
-            help="Draw factors continuously, or from the grid of 3 hues, 3 shapes, 12 x, 12 y, 4 depths."
-        ),
+        typer.Option(help="Draw factors continuously, or from the grid of 3 hues, 3 shapes, 12 x, 12 y, 4 depths."),
     ] = "continuous",
     grid: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Put one factor on a grid of so many values; may be repeated.", metavar="NAME=COUNT"
-        ),
+        typer.Option(help="Put one factor on a grid of so many values; may be repeated.", metavar="NAME=COUNT"),
     ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,

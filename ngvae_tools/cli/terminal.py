@@ -28,9 +28,7 @@ INTERRUPTED = 130
 logger = logging.getLogger("ngvae_tools")
 logger.addHandler(logging.NullHandler())
 
-Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="No progress and no words, only results and errors.")
-]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no words, only results and errors.")]
 LogFile = Annotated[
     Path | None,
     typer.Option("--log-file", help="Append what happens, with times, to this file.", metavar="FILE"),
@@ -138,9 +136,7 @@ def _fault(error: Exception) -> str:
     """A sentence on an internal fault, its traceback kept where a report of it can use it."""
     details = traceback.format_exc()
     logger.error("%s", details)
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="ngvae-tools-", suffix=".log", delete=False, encoding="utf-8"
-    ) as file:
+    with tempfile.NamedTemporaryFile("w", prefix="ngvae-tools-", suffix=".log", delete=False, encoding="utf-8") as file:
         file.write(details)
     summary = str(error).splitlines()[0] if str(error) else "no message"
     return (

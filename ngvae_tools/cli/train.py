@@ -23,9 +23,7 @@ def command(
     context: typer.Context,
     data: Annotated[
         Path | None,
-        typer.Argument(
-            help="A folder of images or an HDF5 file [default: sprites.h5, made here].", metavar="[DATA]"
-        ),
+        typer.Argument(help="A folder of images or an HDF5 file [default: sprites.h5, made here].", metavar="[DATA]"),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The run folder [default: run-<name of the data>].")
@@ -44,9 +42,7 @@ def command(
         float,
         typer.Option(help="Noise level of the likelihood on images in [0, 1]; the paper's is 0.02."),
     ] = DEFAULTS.sigma,
-    beta: Annotated[
-        float | None, typer.Option(help="Weight of the rate [default: 4 for beta-vae, else 1].")
-    ] = None,
+    beta: Annotated[float | None, typer.Option(help="Weight of the rate [default: 4 for beta-vae, else 1].")] = None,
     slope: Annotated[
         float, typer.Option(help="Slope r of Eq. 5, objective paper; the paper gives none.")
     ] = DEFAULTS.slope,
@@ -100,16 +96,12 @@ def command(
     if data is None:
         data, made = default_data()
         terminal.say(
-            f"No data named: made the paper's sprites in {data}."
-            if made
-            else f"No data named: using {data}, here."
+            f"No data named: made the paper's sprites in {data}." if made else f"No data named: using {data}, here."
         )
     folder = output or default_run(data)
     terminal.say(f"Training on {data}; the run goes to {folder}.")
     with _progress(terminal) as on_progress:
-        run = train(
-            data, folder, config=config, dataset_key=dataset_key, overwrite=overwrite, on_progress=on_progress
-        )
+        run = train(data, folder, config=config, dataset_key=dataset_key, overwrite=overwrite, on_progress=on_progress)
     assert run.summary is not None
     terminal.say(f"Trained for {len(run.epochs)} epochs. {_figures(run.epochs[-1])}")
     for name, export in run.summary["exports"].items():
@@ -157,7 +149,9 @@ def _progress(terminal: Terminal) -> Iterator[Callable[[TrainingProgress], None]
             done = progress.epoch - 1 + progress.step // progress.steps
             figures = f"loss {progress.loss:.1f}"
             if last is not None:
-                figures += f" distortion {last.train.distortion:.1f} rate {last.train.rate:.1f} informative {last.informative}"
+                figures += (
+                    f" distortion {last.train.distortion:.1f} rate {last.train.rate:.1f} informative {last.informative}"
+                )
             bar.update(task, completed=done, total=progress.epochs, figures=figures)
             if last is not None and last.epoch > said:
                 said = last.epoch

@@ -101,18 +101,12 @@ class EncoderSession:
         if device == "cuda" and self.provider != CUDA:
             raise cuda_refused(f"a session on {self.provider}")
         self.notes: list[str] = []
-        if (
-            device == "auto"
-            and self.provider == CPU
-            and CUDA in require_onnxruntime().get_available_providers()
-        ):
+        if device == "auto" and self.provider == CPU and CUDA in require_onnxruntime().get_available_providers():
             self.notes.append("CUDA is offered by onnxruntime but did not start; the encoder ran on the CPU.")
         self._outputs, self.second_head = self._find_heads(heads or HeadNames())
         self._input = self._find_input()
         text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        self.metadata = (
-            ModelMetadata.from_json(text) if text else self._infer(input_options or InputOptions())
-        )
+        self.metadata = ModelMetadata.from_json(text) if text else self._infer(input_options or InputOptions())
         if self.metadata.role != "encoder":
             raise _unfit(path, "an encoder", "a decoder", "name the encoder file")
         self.family: PosteriorFamily = family_of(
@@ -170,11 +164,7 @@ class EncoderSession:
                 "two second heads are named", expected="--p or --logvar", found="both", remedy="leave one out"
             )
         candidates = (
-            [(names.p, P)]
-            if names.p
-            else [(names.logvar, LOGVAR)]
-            if names.logvar
-            else [(P, P), (LOGVAR, LOGVAR)]
+            [(names.p, P)] if names.p else [(names.logvar, LOGVAR)] if names.logvar else [(P, P), (LOGVAR, LOGVAR)]
         )
         for name, kind in candidates:
             if mu in outputs and name in outputs and name is not None:
@@ -215,11 +205,7 @@ class EncoderSession:
             )
         sample_type = SAMPLE_TYPES[self._input.type]
         family = "gaussian" if self.second_head == LOGVAR else "normal-gamma"
-        law = (
-            "a Gaussian posterior"
-            if family == "gaussian"
-            else "the paper's Normal-Gamma posterior and its values"
-        )
+        law = "a Gaussian posterior" if family == "gaussian" else "the paper's Normal-Gamma posterior and its values"
         self.notes.append(
             f"The encoder has no ngvae_tools metadata: assumed {law}, layout {layout}"
             + (f", and input from {options.low:g} to {options.high:g}." if sample_type == "float32" else ".")
@@ -252,9 +238,7 @@ def _open(path: Path, data: bytes, device: str, threads: int) -> Any:
     try:
         return onnxruntime.InferenceSession(data, options, providers=providers)
     except Exception as error:  # onnxruntime's own exceptions share no public base
-        raise _unfit(
-            path, "an ONNX model that onnxruntime can run", _first_line(error), "export it again"
-        ) from None
+        raise _unfit(path, "an ONNX model that onnxruntime can run", _first_line(error), "export it again") from None
 
 
 def _refuse_foreign_files(path: Path, data: bytes) -> None:
@@ -301,6 +285,4 @@ def _first_line(error: Exception) -> str:
 
 
 def _unfit(path: Path, expected: str, found: str, remedy: str) -> ContractError:
-    return ContractError(
-        f"{path} cannot be used as an encoder", expected=expected, found=found, remedy=remedy
-    )
+    return ContractError(f"{path} cannot be used as an encoder", expected=expected, found=found, remedy=remedy)

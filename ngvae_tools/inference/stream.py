@@ -92,9 +92,7 @@ def _encode(
     dataset: ImageDataset, session: EncoderSession, samples: Samples, batch_size: int
 ) -> tuple[Index, Heads, list[Rejection]]:
     starts = range(0, len(samples.index), batch_size)
-    heads = _concatenate(
-        [session.encode(samples.images[start : start + batch_size]) for start in starts], session
-    )
+    heads = _concatenate([session.encode(samples.images[start : start + batch_size]) for start in starts], session)
     finite = np.isfinite(heads.mu).all(axis=1) & np.isfinite(heads.second).all(axis=1)
     fitting = Heads(heads.mu[finite], heads.second[finite])
     if session.second_head == P and ((fitting.second < 0) | (fitting.second > 1)).any():
@@ -118,9 +116,7 @@ def identifier_of(dataset: ImageDataset, index: int) -> str:
 def _joined(parts: list[tuple[Index, Heads]], rejected: list[Rejection]) -> EncodedBlock:
     index = np.concatenate([index for index, _ in parts])
     heads = Heads(np.concatenate([h.mu for _, h in parts]), np.concatenate([h.second for _, h in parts]))
-    return EncodedBlock(
-        index, heads, tuple(sorted(rejected, key=lambda r: r.index)), len(index) + len(rejected)
-    )
+    return EncodedBlock(index, heads, tuple(sorted(rejected, key=lambda r: r.index)), len(index) + len(rejected))
 
 
 def _concatenate(heads: list[Heads], session: EncoderSession) -> Heads:

@@ -54,9 +54,7 @@ def diagnose() -> Diagnosis:
     missing = []
     both = installed_version("onnxruntime") and installed_version("onnxruntime-gpu")
     if not providers:
-        missing.append(
-            "onnxruntime is missing (select-latents): pip install 'ngvae-tools[cpu]', or [gpu] for CUDA."
-        )
+        missing.append("onnxruntime is missing (select-latents): pip install 'ngvae-tools[cpu]', or [gpu] for CUDA.")
     elif both:
         missing.append(
             "onnxruntime and onnxruntime-gpu are both installed and hide each other's providers: "

@@ -1,0 +1,111 @@
+"""The output folder of select-latents while it is being written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ngvae_tools.analysis.moments import BLOCK
+from ngvae_tools.datasets import Rejection
+from ngvae_tools.files import flush_to_disk, output_errors
+from ngvae_tools.inference.stream import EncodedBlock
+from ngvae_tools.latents.file import FILE_NAME as LATENTS_NAME
+from ngvae_tools.record import FILE_NAME as RECORD_NAME
+from ngvae_tools.record import AnalysisRecord
+
+REJECTED_NAME = "rejected.jsonl"
+
+
+class SelectionParts:
+    """Every file of a result under its name + ".part", until all are whole and get their final names.
+
+    Latents go into a spool first, all dimensions of them: which ones are kept is known only after the pass.
+
+    Args:
+        folder: The output folder; it is made where it is missing, and taken away again if nothing comes of it.
+        latent_dim: Number K of latent dimensions.
+    """
+
+    def __init__(self, folder: Path, latent_dim: int) -> None:
+        self.folder = folder
+        self.latents = folder / f"{LATENTS_NAME}.part"
+        self._spool = folder / "spool.part"
+        self._rejected = folder / f"{REJECTED_NAME}.part"
+        self._record = folder / f"{RECORD_NAME}.part"
+        self._row = np.dtype([("index", "<i8"), ("mu", "<f4", (latent_dim,))])
+        self._files: dict[Path, IO[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        self._created = not self.folder.exists()
+        with output_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._files[self._spool] = self._spool.open("wb")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with suppress(OSError):
+            self._close()
+        with suppress(OSError):
+            for path in (self._spool, self.latents, self._rejected, self._record):
+                path.unlink(missing_ok=True)
+            if self._created and not any(self.folder.iterdir()):
+                self.folder.rmdir()
+
+    def add(self, block: EncodedBlock) -> None:
+        """Append a block's latents and rejections.
+
+        Raises:
+            OutputError: They cannot be written.
+        """
+        rows = np.empty(len(block.index), dtype=self._row)
+        rows["index"], rows["mu"] = block.index, block.heads.mu
+        with output_errors(self.folder):
+            self._files[self._spool].write(rows.tobytes())
+            for rejection in block.rejected:
+                self._reject(rejection)
+
+    def spooled(self) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+        """The latents added, block by block: indices (n,) and posterior means (n, K).
+
+        Raises:
+            OutputError: The last of them cannot be written.
+        """
+        with output_errors(self.folder):
+            self._close()
+        with self._spool.open("rb") as spool:
+            while len(rows := np.fromfile(spool, self._row, count=BLOCK)):
+                yield rows["index"], rows["mu"]
+
+    def finish(self, record: AnalysisRecord) -> None:
+        """Give every file its final name, the record last: a folder with a record has a whole result.
+
+        Raises:
+            OutputError: A file cannot be written.
+        """
+        with output_errors(self.folder):
+            self._close()
+            self._record.write_text(record.to_json(), encoding="utf-8")
+            (self.folder / RECORD_NAME).unlink(missing_ok=True)
+            (self.folder / REJECTED_NAME).unlink(missing_ok=True)
+            for part in (self._rejected, self.latents, self._record):
+                if part.exists():
+                    flush_to_disk(part)
+                    part.replace(part.with_suffix(""))
+            flush_to_disk(self.folder)
+
+    def _reject(self, rejection: Rejection) -> None:
+        if self._rejected not in self._files:
+            self._files[self._rejected] = self._rejected.open("wb")
+        # ASCII escapes keep surrogates, and with them any file name, reversible.
+        line = {"index": rejection.index, "id": rejection.identifier, "reason": rejection.reason}
+        self._files[self._rejected].write(json.dumps(line).encode("ascii") + b"\n")
+
+    def _close(self) -> None:
+        while self._files:
+            self._files.popitem()[1].close()
