@@ -1,4 +1,4 @@
-"""Make everything in this folder: `make sample-data` (about ten minutes on two cores).
+"""Make everything in this folder: `make sample-data` (about four minutes on two cores).
 
 The model is trained on 10,000 other sprites; the 256 sprites kept here, as PNG files and as HDF5, are new to it.
 """

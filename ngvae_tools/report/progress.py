@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from ngvae_tools.report.words import ABSENT, count, flat, number, plural
+from ngvae_tools.report.words import ABSENT, count, number, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +65,10 @@ def epoch_rows(run: NamedRun) -> Rows:
         ("Informative", f"{last.informative} of {len(last.posterior_variance)}"),
         ("Learning rate", f"{last.learning_rate:g}"),
         ("Seconds", f"{number(last.seconds, 1)} the last epoch, {number(total, 1)} in all"),
-        *((f"Summary {name}", text) for name, text in flat(run.record.summary or {})),
+        *(
+            (f"Export {name}", f"torch and onnxruntime differ by at most {export['max_abs_difference']:.1e}")
+            for name, export in (run.record.summary or {}).get("exports", {}).items()
+        ),
     ]
 
 
