@@ -92,7 +92,7 @@ def start_log(path: Path | None) -> None:
     if path is None:
         return
     try:
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise OutputError(
             f"cannot write the log {path}",
@@ -114,12 +114,12 @@ def guarded(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return function(*args, **kwargs)
         except NgvaeToolsError as error:
-            logger.error("%s", error)
+            logger.error("%s", error)  # noqa: TRY400 - a sentence for the user, not a traceback
             print(f"Error: {error}", file=sys.stderr)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             logger.info("interrupted")
-            print("\nInterrupted. No unfinished result was left under a final name.", file=sys.stderr)
+            print("\nInterrupted: no unfinished result was left under a final name.", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             raise
@@ -135,7 +135,7 @@ def guarded(function: Callable[P, T]) -> Callable[P, T]:
 def _fault(error: Exception) -> str:
     """A sentence on an internal fault, its traceback kept where a report of it can use it."""
     details = traceback.format_exc()
-    logger.error("%s", details)
+    logger.exception("a fault inside ngvae-tools")
     with tempfile.NamedTemporaryFile("w", prefix="ngvae-tools-", suffix=".log", delete=False, encoding="utf-8") as file:
         file.write(details)
     summary = str(error).splitlines()[0] if str(error) else "no message"

@@ -130,29 +130,33 @@ def _figures(epoch: EpochRecord) -> str:
 @contextmanager
 def _progress(terminal: Terminal) -> Iterator[Callable[[TrainingProgress], None]]:
     """A bar that moves in a terminal, a line an epoch elsewhere."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("epoch"),
-        MofNCompleteColumn(),
-        BarColumn(bar_width=20),
+        TextColumn("epoch {task.fields[epoch]}"),
+        BarColumn(bar_width=12),
         TimeRemainingColumn(),
         TextColumn("{task.fields[figures]}"),
     )
     said = 0
     with Progress(*columns, console=terminal.err, disable=not terminal.interactive) as bar:
-        task = bar.add_task("train", total=None, figures="")
+        task = bar.add_task("train", total=None, epoch="1", figures="")
 
         def on_progress(progress: TrainingProgress) -> None:
             nonlocal said
             last = progress.last
-            done = progress.epoch - 1 + progress.step // progress.steps
             figures = f"loss {progress.loss:.1f}"
             if last is not None:
                 figures += (
                     f" distortion {last.train.distortion:.1f} rate {last.train.rate:.1f} informative {last.informative}"
                 )
-            bar.update(task, completed=done, total=progress.epochs, figures=figures)
+            bar.update(
+                task,
+                completed=(progress.epoch - 1) * progress.steps + progress.step,
+                total=progress.epochs * progress.steps,
+                epoch=f"{progress.epoch}/{progress.epochs}",
+                figures=figures,
+            )
             if last is not None and last.epoch > said:
                 said = last.epoch
                 logger.info("epoch %d: %s", last.epoch, _figures(last))

@@ -1,0 +1,88 @@
+"""README.md is true: its commands and Python blocks run, and the output it shows is what they print."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONSOLE = [line[2:] for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh folder with the sample data, as in a checkout."""
+    folder = tmp_path_factory.mktemp("readme")
+    shutil.copytree(ROOT / "sample_data", folder / "sample_data")
+    return folder
+
+
+def _run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(arguments, cwd=folder, check=False, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def outputs(folder: Path) -> dict[str, subprocess.CompletedProcess[str]]:
+    """Every console command of the README, run in order."""
+    done = {}
+    for command in CONSOLE:
+        program, *arguments = shlex.split(command)
+        assert program == "ngvae-tools"
+        done[command] = _run([sys.executable, "-m", "ngvae_tools", *arguments], folder)
+    return done
+
+
+@pytest.mark.parametrize("command", CONSOLE)
+def test_command_runs(command, outputs):
+    assert outputs[command].returncode == 0, outputs[command].stderr
+
+
+def test_shown_output_is_real(outputs):
+    (shown,) = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
+    (command,) = [c for c in CONSOLE if c.startswith("ngvae-tools select-latents")]
+
+    def comparable(text: str) -> list[str]:
+        lines = [line.rstrip() for line in text.strip().splitlines()]
+        return [line for line in lines if not line.startswith("Speed")]  # the one line that a machine decides
+
+    assert comparable(outputs[command].stdout) == comparable(shown)
+
+
+@pytest.mark.parametrize("index", range(len(PYTHON)))
+def test_python_block_runs(index, folder):
+    result = _run([sys.executable, "-c", PYTHON[index]], folder)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout
+
+
+def test_every_command_is_documented():
+    listed = _run([sys.executable, "-m", "ngvae_tools", "--help"], ROOT).stdout.split("Commands:")[1]
+    commands = re.findall(r"^  ([\w-]+)", listed, re.MULTILINE)
+    assert len(commands) >= 5
+    assert [command for command in commands if f"ngvae-tools {command}" not in README] == []
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    assert set(re.findall(r"`?make ([a-z-]+)", README)) <= targets
+
+
+def test_places_in_the_equation_table_exist():
+    rows = re.findall(r"^\| (?:Eq|Section|Table|Fig).*$", README, re.MULTILINE)
+    assert len(rows) >= 10
+    for row in rows:
+        paths = re.findall(r"`((?:ngvae_tools|exporters)/[\w/.]+)`", row)
+        assert paths, row
+        code = "".join((ROOT / path).read_text(encoding="utf-8") for path in paths)
+        for name in re.findall(r"`([A-Za-z_.]+)`", row):
+            if "/" not in name:
+                assert all(re.search(rf"(def|class) {part}\b", code) for part in name.split(".")), name
