@@ -9,6 +9,7 @@ under the metadata key `ngvae_tools`.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
@@ -84,12 +85,12 @@ class ModelMetadata:
         """
         try:
             raw = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raw = None
         if not isinstance(raw, dict):
             raise _malformed("a JSON object", repr(text[:60]))
         version = raw.pop("schema_version", None)
-        if version != SCHEMA_VERSION:
+        if type(version) is not int or version != SCHEMA_VERSION:
             raise ContractError(
                 "the model file's metadata have another schema",
                 expected=f"schema_version {SCHEMA_VERSION}",
@@ -98,37 +99,61 @@ class ModelMetadata:
             )
         try:
             return _checked(cls, raw)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _malformed("the fields of ModelMetadata", f"{type(error).__name__}: {error}") from None
+        except KeyError as error:
+            raise _malformed("the fields of ModelMetadata", f"no field {error}") from None
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise _malformed("the fields of ModelMetadata", str(error)) from None
 
 
 def _checked(cls: type[ModelMetadata], raw: dict[str, Any]) -> ModelMetadata:
-    height, width, channels = (int(n) for n in raw["image_shape"])
+    height, width, channels = (_size("image_shape", n) for n in raw["image_shape"])
     hyperparameters = {
-        str(name): tuple(float(v) for v in value) if isinstance(value, list) else float(value)
+        name: tuple(_number(name, v) for v in value) if isinstance(value, list) else _number(name, value)
         for name, value in raw.get("hyperparameters", {}).items()
     }
-    latent_dim = int(raw["latent_dim"])
+    latent_dim = _size("latent_dim", raw["latent_dim"])
     lengths = {len(v) for v in hyperparameters.values() if isinstance(v, tuple)}
-    scale = raw.get("scale") or {}
+    scale = InputScale(**{name: _number(name, value) for name, value in raw.get("scale", {}).items()})
     metadata = cls(
         role=_one_of("role", raw["role"], get_args(Role)),
         family=_one_of("family", raw["family"], get_args(Family)),
         latent_dim=latent_dim,
         image_shape=(height, width, channels),
         sample_type=_one_of("sample_type", raw.get("sample_type", "uint8"), SAMPLE_TYPES),
-        scale=InputScale(float(scale.get("low", 0.0)), float(scale.get("high", 255.0))),
+        scale=scale,
         layout=_one_of("layout", raw.get("layout", "NHWC"), get_args(Layout)),
         hyperparameters=hyperparameters,
         resize=None if raw.get("resize") is None else _one_of("resize", raw["resize"], get_args(Resize)),
-        data_fingerprint=raw.get("data_fingerprint"),
-        versions={str(k): str(v) for k, v in raw.get("versions", {}).items()},
+        data_fingerprint=_text_or_none("data_fingerprint", raw.get("data_fingerprint")),
+        versions={name: _text("versions", value) for name, value in raw.get("versions", {}).items()},
     )
-    if min(height, width, channels, latent_dim) < 1:
-        raise ValueError("latent_dim and image_shape must be positive")
+    if scale.low == scale.high:
+        raise ValueError("low and high of scale must differ")
     if lengths - {latent_dim}:
         raise ValueError(f"hyperparameters must be scalars or have {latent_dim} values")
     return metadata
+
+
+def _size(name: str, value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{name} must be a whole number above 0, not {value!r}")
+    return value
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, not {value!r}")
+    return float(value)
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be text, not {value!r}")
+    return value
+
+
+def _text_or_none(name: str, value: Any) -> str | None:
+    return None if value is None else _text(name, value)
 
 
 def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> Any:

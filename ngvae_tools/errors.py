@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 
@@ -23,6 +25,11 @@ class NgvaeToolsError(Exception):
         self.expected = expected
         self.found = found
         self.remedy = remedy
+
+    def __reduce__(self) -> tuple[Callable[[str], NgvaeToolsError], tuple[str]]:
+        # Exceptions unpickle from positional arguments alone, and worker processes send theirs pickled.
+        rebuild = partial(type(self), expected=self.expected, found=self.found, remedy=self.remedy)
+        return rebuild, (self.problem,)
 
 
 class OptionError(NgvaeToolsError, ValueError):

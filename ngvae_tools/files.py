@@ -1,8 +1,9 @@
-"""Writing files so that a final name never holds half a result; stdlib only."""
+"""Writing files so that a final name never holds half a result, on a full disk too; stdlib only."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -47,7 +48,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: The file cannot be written.
     """
-    part = path.with_name(path.name + ".part")
+    part = path.parent / f"{path.name}.part"
     try:
         with output_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,6 +61,110 @@ def replacing(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+class DeferringFile(io.RawIOBase):
+    """A binary file whose writes never fail: what the disk refuses stays in memory, and `check` raises it.
+
+    HDF5 cannot close a file once a write was refused: it reports the error, keeps the file, and the process
+    ends in a segmentation fault (seen with HDF5 2.0). Through this file it sees every write succeed. Whoever
+    writes calls `check` after every chunk, so that little is held in memory.
+
+    Args:
+        path: The file to make; an existing one is emptied.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._disk: io.FileIO = path.open("w+b", buffering=0)
+        self._position = 0
+        self._refusal: OSError | None = None
+        self._kept: list[tuple[int, bytes]] = []
+
+    def check(self) -> None:
+        """Raise the first error of the disk, if there was one."""
+        if self._refusal is not None:
+            raise self._refusal
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to a place, as files do."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size()}[whence]
+        self._position = start + offset
+        return self._position
+
+    def tell(self) -> int:
+        """The place of the next read or write."""
+        return self._position
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # Buffer needs 3.12
+        """Read from the disk and from what it refused."""
+        view = memoryview(buffer).cast("B")
+        start, length = self._position, max(min(len(view), self._size() - self._position), 0)
+        self._disk.seek(start)
+        view[:length] = self._disk.read(length).ljust(length, b"\0")
+        for offset, data in self._kept:
+            first, last = max(offset, start), min(offset + len(data), start + length)
+            if first < last:
+                view[first - start : last - start] = data[first - offset : last - offset]
+        self._position += length
+        return length
+
+    def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]  # Buffer needs 3.12
+        """Write to the disk, or keep what it refuses."""
+        view = memoryview(data).cast("B")
+        done = 0
+        while done < len(view) and self._refusal is None:
+            try:
+                self._disk.seek(self._position + done)
+                done += self._disk.write(view[done:])
+            except OSError as error:
+                self._refusal = error
+        if done < len(view):
+            self._kept.append((self._position + done, bytes(view[done:])))
+        self._position += len(view)
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Cut or extend the file."""
+        size = self._position if size is None else size
+        try:
+            self._disk.truncate(size)
+        except OSError as error:
+            self._refusal = self._refusal or error
+        return size
+
+    def close(self) -> None:
+        """Close the file; an error that comes only now is for `check` too."""
+        if not self.closed:
+            try:
+                self._disk.close()
+            except OSError as error:
+                self._refusal = self._refusal or error
+        super().close()
+
+    def _size(self) -> int:
+        ends = [offset + len(data) for offset, data in self._kept]
+        return max(os.fstat(self._disk.fileno()).st_size, *ends, 0)
+
+
+@contextmanager
+def deferring_errors(path: Path) -> Iterator[DeferringFile]:
+    """A `DeferringFile` that is closed, and checked once more, when the block ends well."""
+    with DeferringFile(path) as file:
+        yield file
+    file.check()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file in one step, so that a reader sees the old or the new, never a part."""
     with replacing(path) as part:
@@ -68,7 +173,9 @@ def write_text(path: Path, text: str) -> None:
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
     """Raise `OutputError` if `path` exists and may not be replaced."""
-    if path.exists() and not overwrite:
+    with output_errors(path):
+        exists = path.exists()
+    if exists and not overwrite:
         raise OutputError(
             f"{path} already exists",
             expected="an unused name",

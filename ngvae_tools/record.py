@@ -182,7 +182,11 @@ class AnalysisRecord:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> str:
-        """The record as JSON text, indented, one line a matrix row."""
+        """The record as JSON text, indented, one line a matrix row.
+
+        Raises:
+            ValueError: A number is NaN or infinite.
+        """
         body = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
         body["selection"] = _selection_to_json(self.selection)
         body["rules"] = [_selection_to_json(rule) for rule in self.rules]
@@ -196,20 +200,18 @@ class AnalysisRecord:
             RecordError: The text is not a record of this version.
         """
         try:
-            raw = json.loads(text)
-        except ValueError as error:
+            raw = json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
             raise _unreadable("JSON", str(error)) from None
-        found = (
-            (raw.get("format"), raw.get("version")) if isinstance(raw, dict) else (type(raw).__name__, None)
-        )
+        found = (raw.get("format"), raw.get("version")) if isinstance(raw, dict) else (type(raw).__name__, None)
         if found != (FORMAT, VERSION):
-            raise _unreadable(
-                f"format {FORMAT!r} version {VERSION}", f"format {found[0]!r} version {found[1]!r}"
-            )
+            raise _unreadable(f"format {FORMAT!r} version {VERSION}", f"format {found[0]!r} version {found[1]!r}")
         try:
             return _from_json(raw)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise _unreadable("every field of version 1", f"{type(error).__name__}: {error}") from None
+        except KeyError as error:
+            raise _unreadable(f"every field of version {VERSION}", f"no field {error}") from None
+        except (TypeError, ValueError, AttributeError) as error:
+            raise _unreadable(f"every field of version {VERSION}", str(error)) from None
 
     @classmethod
     def read(cls, folder: Path) -> AnalysisRecord:
@@ -235,6 +237,10 @@ def finite_or_none(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"the number {name}, which a record never holds")
+
+
 def _unreadable(expected: str, found: str) -> RecordError:
     return RecordError(
         "this is not an analysis record that can be read",
@@ -257,16 +263,15 @@ def _selection_to_json(selection: Selection) -> dict[str, Any]:
 def _selection_from_json(raw: dict[str, Any]) -> Selection:
     informative = set(raw["informative"])
     score = tuple(float(v) for v in raw["score"])
-    return Selection(
-        raw["rule"], float(raw["threshold"]), score, tuple(k in informative for k in range(len(score)))
-    )
+    if not informative <= set(range(len(score))):
+        raise ValueError(f"informative dimensions {sorted(informative)} of a selection with {len(score)} scores")
+    return Selection(raw["rule"], float(raw["threshold"]), score, tuple(k in informative for k in range(len(score))))
 
 
 def _from_json(raw: dict[str, Any]) -> AnalysisRecord:
     model, data, latents = dict(raw["model"]), dict(raw["data"]), dict(raw["latents"])
     model["hyperparameters"] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in model["hyperparameters"].items()
+        name: tuple(value) if isinstance(value, list) else value for name, value in model["hyperparameters"].items()
     }
     height, width, channels = data["image_shape"]
     data["image_shape"] = (height, width, channels)

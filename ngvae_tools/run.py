@@ -108,17 +108,17 @@ class RunRecord:
     def read(cls, folder: Path) -> RunRecord:
         """Read a run folder, finished or not.
 
+        A last line of the history without a newline is left out: its writer was killed in the middle.
+
         Raises:
             RecordError: The folder holds no run that can be read.
         """
         try:
             config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
             if (config.get("format"), config.get("version")) != (FORMAT, VERSION):
-                raise _unreadable(
-                    folder, f"format {config.get('format')!r} version {config.get('version')!r}"
-                )
+                raise _unreadable(folder, f"format {config.get('format')!r} version {config.get('version')!r}")
             history = folder / HISTORY_NAME
-            lines = history.read_text(encoding="utf-8").splitlines() if history.exists() else []
+            lines = history.read_bytes().split(b"\n")[:-1] if history.exists() else []
             summary = folder / SUMMARY_NAME
             return cls(
                 folder=folder,

@@ -157,9 +157,7 @@ def write_run(folder: Path, history=None, *, finished=True, config=None):
         **(config or {}),
     }
     (folder / training.CONFIG_NAME).write_text(json.dumps(body), encoding="utf-8")
-    lines = [
-        json.dumps(dataclasses.asdict(epoch)) + "\n" for epoch in (epochs() if history is None else history)
-    ]
+    lines = [json.dumps(dataclasses.asdict(epoch)) + "\n" for epoch in (epochs() if history is None else history)]
     (folder / training.HISTORY_NAME).write_text("".join(lines), encoding="utf-8")
     if finished:
         (folder / training.SUMMARY_NAME).write_text(

@@ -1,4 +1,4 @@
-"""Mean and covariance of a stream, accumulated over fixed blocks so that the result depends on nothing else."""
+"""Mean and covariance of a stream, over fixed blocks, so that the result depends on nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 BLOCK = 1024
-"""Consecutive indices of one block. Blocks are summed alone and merged in index order (DESIGN: bit equality)."""
+"""Consecutive indices of one block; blocks are summed alone and merged in index order, for equal bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,8 @@ class Moments:
     @classmethod
     def of(cls, rows: npt.NDArray[np.floating], *, diagonal: bool = False) -> Moments:
         """Moments of one block of rows, shape (n, K)."""
-        values = np.asarray(rows, dtype=np.float64)
+        # One memory layout: numpy and BLAS sum other layouts in another order.
+        values = np.ascontiguousarray(rows, dtype=np.float64)
         if len(values) == 0:
             return cls.empty(values.shape[1], diagonal=diagonal)
         mean = values.mean(axis=0)

@@ -45,9 +45,7 @@ def check_rule(family: PosteriorFamily, rule: str | None, threshold: float | Non
     threshold = THRESHOLDS[rule] if threshold is None else threshold
     top = family.rest_p if rule == "p" and family.rest_p is not None else np.inf
     if not 0 < threshold < top:
-        unused = (
-            f" and {top:.3f}, where an unused dimension of this encoder rests" if np.isfinite(top) else ""
-        )
+        unused = f" and {top:.3f}, where an unused dimension of this encoder rests" if np.isfinite(top) else ""
         raise OptionError(
             f"threshold {threshold:g} of rule {rule} separates nothing",
             expected=f"a number between 0{unused}" if unused else "a number above 0",

@@ -40,7 +40,7 @@ class LatentStatistics:
 
     @classmethod
     def of(cls, posterior: Posterior, p: npt.NDArray[np.floating] | None) -> LatentStatistics:
-        """Statistics of one block: a posterior of n images and, where the family has it, p of shape (n, K)."""
+        """Statistics of one block: a posterior of n images and, for a family with it, p of shape (n, K)."""
         return cls(
             mu=Moments.of(posterior.mean),
             variance=Moments.of(posterior.variance, diagonal=True),

@@ -1,6 +1,7 @@
 """Images from folders and HDF5 files, their true factors, and the paper's synthetic sprites."""
 
-from ngvae_tools.datasets.base import ImageDataset, ImageShape, Rejection, Resize, Samples
+from ngvae_tools.contract import Resize
+from ngvae_tools.datasets.base import ImageDataset, ImageShape, Rejection, Samples
 from ngvae_tools.datasets.factors import Factors, read_factors
 from ngvae_tools.datasets.folder import FolderImages
 from ngvae_tools.datasets.hdf5 import HDF5Images

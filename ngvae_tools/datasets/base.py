@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, get_args
 
 import numpy as np
 
+from ngvae_tools.contract import Resize
 from ngvae_tools.errors import OptionError
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-Resize: TypeAlias = Literal["stretch", "crop", "pad"]
 ImageShape: TypeAlias = tuple[int, int, int]
 """Height, width, channels."""
 
@@ -144,7 +144,7 @@ def check_request(
     Raises:
         OptionError: The shape, the dtype or the way to resize is none that can be used.
     """
-    if resize not in {None, "stretch", "crop", "pad"}:
+    if resize is not None and resize not in get_args(Resize):
         raise OptionError(
             "unknown way to resize",
             expected="stretch, crop or pad",

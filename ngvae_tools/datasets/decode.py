@@ -38,9 +38,7 @@ def formats() -> tuple[str, ...]:
 def suffixes() -> frozenset[str]:
     """File name endings that count as images, in lower case and with their dot."""
     usable = set(formats())
-    return frozenset(
-        suffix.lower() for suffix, name in Image.registered_extensions().items() if name in usable
-    )
+    return frozenset(suffix.lower() for suffix, name in Image.registered_extensions().items() if name in usable)
 
 
 def decode_file(path: Path) -> npt.NDArray[Any]:

@@ -44,11 +44,7 @@ def read_factors(path: str | os.PathLike[str]) -> Factors | None:
         return None
     with open_file(path) as file:
         labels = find(file, "labels")
-        if (
-            not isinstance(labels, h5py.Dataset)
-            or labels.ndim not in {1, 2}
-            or labels.dtype.kind not in "biuf"
-        ):
+        if not isinstance(labels, h5py.Dataset) or labels.ndim not in {1, 2} or labels.dtype.kind not in "biuf":
             return None
         if labels.is_virtual or labels.external:
             return None
@@ -63,6 +59,5 @@ def _names(attribute: Any) -> tuple[str, ...]:
     if attribute is None:
         return ()
     return tuple(
-        name.decode(errors="replace") if isinstance(name, bytes) else str(name)
-        for name in np.ravel(attribute)
+        name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in np.ravel(attribute)
     )

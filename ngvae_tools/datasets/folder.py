@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from ngvae_tools.contract import Resize
 from ngvae_tools.datasets.base import (
     ImageShape,
     Rejection,
-    Resize,
     Samples,
     check_range,
     check_request,

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from ngvae_tools.contract import Resize
 from ngvae_tools.datasets import slabs
 from ngvae_tools.datasets.base import (
     DTYPES,
     NON_FINITE,
     ImageShape,
     Rejection,
-    Resize,
     Samples,
     check_range,
     check_request,
@@ -126,9 +126,7 @@ class HDF5Images:
         """
         size = self.path.stat().st_size
         shape = (self._length, *self._stored)
-        digest = hashlib.sha256(
-            f"ngvae-tools hdf5 1\0{self.key}\0{shape}\0{self.dtype.name}\0{size}\0".encode()
-        )
+        digest = hashlib.sha256(f"ngvae-tools hdf5 1\0{self.key}\0{shape}\0{self.dtype.name}\0{size}\0".encode())
         for row in evenly_spaced(self._length, FINGERPRINT_ROWS):
             images, bad = self._rows(row, row + 1)
             little = images.astype(self.dtype.newbyteorder("<"), copy=False)
@@ -149,9 +147,7 @@ class HDF5Images:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            name: value for name, value in vars(self).items() if name not in {"_file", "_dataset", "_lock"}
-        }
+        return {name: value for name, value in vars(self).items() if name not in {"_file", "_dataset", "_lock"}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ngvae_tools.datasets.base import ImageDataset, ImageShape, Resize
+    from ngvae_tools.contract import Resize
+    from ngvae_tools.datasets.base import ImageDataset, ImageShape
 
 
 def open_dataset(
@@ -66,9 +67,7 @@ def open_dataset(
         raise DatasetError(
             f"{path} is not a data set",
             expected="a folder of images (PNG, JPEG, TIFF ...) or an HDF5 file",
-            found=f"a single file ending in {path.suffix!r}"
-            if path.suffix
-            else "a single file that is not HDF5",
+            found=f"a single file ending in {path.suffix!r}" if path.suffix else "a single file that is not HDF5",
             remedy="name the folder that holds the images, or store them in HDF5 as images (N, H, W, C)",
         )
     return HDF5Images(path, dataset_key=dataset_key, image_shape=image_shape, dtype=dtype, resize=resize)

@@ -10,7 +10,7 @@ from PIL import Image
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ngvae_tools.datasets.base import Resize
+    from ngvae_tools.contract import Resize
 
 _Box = tuple[float, float, float, float]
 

@@ -61,9 +61,7 @@ def find(file: h5py.File, key: str) -> h5py.Dataset | h5py.Group | None:
         elif kind == h5py.h5l.TYPE_HARD:
             here = here[name]
         else:
-            raise _outside(
-                file, key, "a link to another file" if kind != h5py.h5l.TYPE_SOFT else "circular links"
-            )
+            raise _outside(file, key, "a link to another file" if kind != h5py.h5l.TYPE_SOFT else "circular links")
     return here
 
 
@@ -88,9 +86,7 @@ def find_images(file: h5py.File, key: str | None) -> tuple[str, h5py.Dataset]:
     more = f" and {len(there) - _LISTED} more" if len(there) > _LISTED else ""
     raise DatasetError(
         f"{file.filename} has no dataset of images" + ("" if key is None else f" named {key!r}"),
-        expected="one named "
-        + " or ".join(GUESSED_KEYS if key is None else (key,))
-        + ", (N, H, W) or (N, H, W, C)",
+        expected="one named " + " or ".join(GUESSED_KEYS if key is None else (key,)) + ", (N, H, W) or (N, H, W, C)",
         found=(", ".join(there[:_LISTED]) or "no dataset") + more,
         remedy="name the right one with --dataset-key",
     )

@@ -96,9 +96,7 @@ def _check(n: int, seed: int, factors: str, grid: Mapping[str, int]) -> None:
     if factors not in get_args(FactorMode):
         raise _refusal("unknown mode of factors", "continuous or grid", repr(factors))
     if factors == "grid" and grid:
-        raise _refusal(
-            "single factors cannot be put on a grid twice", "no single factor with --factors grid", grid
-        )
+        raise _refusal("single factors cannot be put on a grid twice", "no single factor with --factors grid", grid)
     for name, count in grid.items():
         if name not in FACTOR_NAMES:
             raise _refusal("unknown factor", "one of " + ", ".join(FACTOR_NAMES), repr(name))

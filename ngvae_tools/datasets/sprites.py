@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +11,10 @@ import numpy as np
 
 from ngvae_tools.datasets.sprite_factors import FACTOR_NAMES, GRID_SIZE, FactorMode, sample_factors
 from ngvae_tools.errors import OptionError, OutputError
+from ngvae_tools.files import deferring_errors, replacing
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Mapping
 
     import numpy.typing as npt
@@ -138,48 +138,32 @@ def write_sprites(
             found="a file" if path.is_file() else "a folder",
             remedy="name another file, or pass --overwrite to replace it",
         )
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(part, "w") as file:
-            file.attrs["factor_names"] = FACTOR_NAMES
-            file.attrs["generator"] = "ngvae-tools sprites"
-            file.attrs["generator_version"] = GENERATOR_VERSION
-            file.attrs["seed"] = seed
-            file.attrs["size"] = size
-            file.attrs["factors"] = factors
-            for name, count in sorted((grid or {}).items()):
-                file.attrs[f"grid_{name}"] = count
-            labels = file.create_dataset("labels", data=values, track_times=False)
-            labels.attrs["names"] = FACTOR_NAMES
-            stored = file.create_dataset(
-                "images",
-                (images, *first.shape[1:]),
-                np.uint8,
-                chunks=(min(_CHUNK, images), *first.shape[1:]),
-                compression="gzip",
-                compression_opts=_GZIP_LEVEL,
-                track_times=False,
-            )
-            for start in range(0, images, _CHUNK):
-                stop = min(start + _CHUNK, images)
-                stored[start:stop] = render(values[start:stop], size)
-                if progress is not None:
-                    progress(stop, images)
-        _flush(part)
-        part.replace(path)
-        _flush(path.parent)
-    except (OSError, RuntimeError) as error:
-        # h5py reports a full disk as either of the two.
-        raise OutputError(
-            f"cannot write to {path}",
-            expected="a folder that can be written and has room",
-            found=getattr(error, "strerror", None) or str(error),
-            remedy="free some space or name another place",
-        ) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    with replacing(path) as part, deferring_errors(part) as sink, h5py.File(sink, "w") as file:
+        file.attrs["factor_names"] = FACTOR_NAMES
+        file.attrs["generator"] = "ngvae-tools sprites"
+        file.attrs["generator_version"] = GENERATOR_VERSION
+        file.attrs["seed"] = seed
+        file.attrs["size"] = size
+        file.attrs["factors"] = factors
+        for name, count in sorted((grid or {}).items()):
+            file.attrs[f"grid_{name}"] = count
+        labels = file.create_dataset("labels", data=values, track_times=False)
+        labels.attrs["names"] = FACTOR_NAMES
+        stored = file.create_dataset(
+            "images",
+            (images, *first.shape[1:]),
+            np.uint8,
+            chunks=(min(_CHUNK, images), *first.shape[1:]),
+            compression="gzip",
+            compression_opts=_GZIP_LEVEL,
+            track_times=False,
+        )
+        for start in range(0, images, _CHUNK):
+            stop = min(start + _CHUNK, images)
+            stored[start:stop] = render(values[start:stop], size)
+            sink.check()
+            if progress is not None:
+                progress(stop, images)
     return SpritesSummary(path, images, size, path.stat().st_size)
 
 
@@ -223,11 +207,3 @@ def _overlap(offset: _Float, side: _Float) -> _Float:
     right, left = np.minimum(offset + np.float32(0.5), side), np.maximum(offset - np.float32(0.5), -side)
     overlap: _Float = np.clip(right - left, 0, 1)
     return overlap
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -43,18 +43,20 @@ class UniformQuantiser:
             distortion: Added error as a share of the posterior variance.
 
         Raises:
-            OutputError: A dimension would need more than 2**32 levels.
+            OutputError: A dimension would need more than 2**32 levels, or its posterior variance is 0.
         """
-        step = np.sqrt(12 * distortion * posterior_variance)
-        levels = int(np.ceil((high - low) / step).max(initial=0.0)) + 1
-        if levels > 2**32:
+        step = np.sqrt(12 * distortion * np.asarray(posterior_variance, dtype=np.float64))
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            intervals = float(np.ceil((high - low) / step).max(initial=0.0))
+        # A comparison that NaN fails: a constant dimension without posterior variance gives 0 / 0.
+        if not intervals < 2**32:
             raise OutputError(
                 "the latents cannot be quantised",
                 expected="a range of mu below 2**32 steps of its posterior",
-                found=f"{levels:.3g} steps",
+                found="a posterior variance of 0" if not step.all() else f"{intervals:.3g} steps",
                 remedy="check the encoder: its posterior variance is far too small for the range of mu",
             )
-        return cls(step, np.asarray(low, dtype=np.float64), levels)
+        return cls(step, np.asarray(low, dtype=np.float64), int(intervals) + 1)
 
     @property
     def dtype(self) -> np.dtype[np.unsignedinteger]:

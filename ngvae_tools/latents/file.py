@@ -1,13 +1,13 @@
 """The latent file, format version 0: quantised posterior means of the informative dimensions in HDF5.
 
-Version 0 makes no promise to later versions. Datasets: `codes` (N, d), `scale` (d,), `offset` (d,), `dimensions`
-(d,), `posterior_variance` (d,), `identifiers` (N,). A value is offset + scale * code.
+Version 0 makes no promise to later versions. Datasets: `codes` (N, d), `scale` (d,), `offset` (d,),
+`dimensions` (d,), `posterior_variance` (d,), `identifiers` (N,). A value is offset + scale * code.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ngvae_tools.errors import OutputError, RecordError
-from ngvae_tools.latents.codec import Array, UniformQuantiser
+from ngvae_tools.files import deferring_errors
+from ngvae_tools.latents.codec import Array, Codes, UniformQuantiser
 
 FORMAT = "ngvae-latents"
 VERSION = 0
@@ -23,10 +24,13 @@ FILE_NAME = "latents.h5"
 
 CHUNK_ROWS = 4096
 
+Blocks = Iterable[tuple[npt.NDArray[np.floating], npt.NDArray[Any]]]
+"""Values (n, d) and identifiers (n,) of consecutive rows."""
+
 
 def write_latents(
     path: Path,
-    blocks: Iterable[tuple[npt.NDArray[np.floating], npt.NDArray[Any]]],
+    blocks: Blocks,
     *,
     n_rows: int,
     quantiser: UniformQuantiser,
@@ -44,17 +48,21 @@ def write_latents(
         quantiser: Steps and offsets of the d dimensions.
         dimensions: Latent dimension of each column.
         posterior_variance: Mean posterior variance of each column, shape (d,).
-        identifier_type: Type of the identifiers: int64 rows, or bytes of fixed length.
+        identifier_type: Type that holds all identifiers: int64 rows, or bytes of fixed length.
         attributes: Written to the file: hashes, family, rule.
 
     Raises:
+        OSError: The disk refused it.
         OutputError: What was read back is not what was written.
     """
     import h5py
 
     width = len(dimensions)
     digest = hashlib.sha256()
-    with h5py.File(path, "w", libver=("v110", "v110"), track_order=True) as file:
+    with (
+        deferring_errors(path) as sink,
+        h5py.File(sink, "w", libver=("v110", "v110"), track_order=True) as file,
+    ):
         plain = {"track_times": False}
         packed = plain | {"compression": "gzip", "compression_opts": 4, "shuffle": True}
         rows = max(min(CHUNK_ROWS, n_rows), 1)
@@ -74,13 +82,15 @@ def write_latents(
         for key, value in attributes.items():
             file.attrs[key] = value
         start = 0
-        for values, identifiers in _in_chunks(blocks, rows):
-            block = quantiser.encode(values)
-            stop = start + len(block)
+        for some_codes, some_names in _in_chunks(blocks, quantiser, rows, width, identifier_type):
+            stop = start + len(some_names)
+            if stop > n_rows:
+                raise ValueError(f"blocks hold more than the {n_rows} rows that were announced")
             if width:
-                codes[start:stop] = block
-            names[start:stop] = identifiers
-            digest.update(block.tobytes() + identifiers.tobytes())
+                codes[start:stop] = some_codes
+            names[start:stop] = some_names
+            sink.check()
+            digest.update(some_codes.tobytes() + some_names.tobytes())
             start = stop
     if start != n_rows or digest.digest() != _digest(path):
         raise OutputError(
@@ -105,27 +115,38 @@ def read_latents(path: Path) -> tuple[Array, npt.NDArray[Any], npt.NDArray[np.in
             if found != (FORMAT, VERSION):
                 raise _unreadable(path, f"format {found[0]!r} version {found[1]!r}")
             quantiser = UniformQuantiser(file["scale"][:], file["offset"][:], 0)
-            return quantiser.decode(file["codes"][:]), file["identifiers"][:], file["dimensions"][:]
-    except (OSError, KeyError, ValueError) as error:
+            codes, identifiers, dimensions = (file[name][:] for name in ("codes", "identifiers", "dimensions"))
+    # A damaged file makes h5py raise any of these.
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise _unreadable(path, str(error)) from None
+    shape = (len(identifiers), len(dimensions))
+    if codes.shape != shape or not quantiser.step.shape == quantiser.offset.shape == dimensions.shape:
+        raise _unreadable(path, f"codes of shape {codes.shape} for {shape[0]} identifiers of {shape[1]} dimensions")
+    return quantiser.decode(codes), identifiers, dimensions
 
 
 def _in_chunks(
-    blocks: Iterable[tuple[npt.NDArray[np.floating], npt.NDArray[Any]]], rows: int
-) -> Iterable[tuple[npt.NDArray[np.floating], npt.NDArray[Any]]]:
-    """The same rows cut at multiples of the chunk, so that each chunk is compressed once."""
-    pending: list[tuple[npt.NDArray[np.floating], npt.NDArray[Any]]] = []
-    held = 0
+    blocks: Blocks, quantiser: UniformQuantiser, rows: int, width: int, identifier_type: np.dtype[Any]
+) -> Iterator[tuple[Codes, npt.NDArray[Any]]]:
+    """Codes and identifiers cut at multiples of `rows`, so that each chunk is compressed once.
+
+    What is yielded is valid until the next step.
+    """
+    codes, names = np.empty((rows, width), quantiser.dtype), np.empty(rows, identifier_type)
+    filled = 0
     for values, identifiers in blocks:
-        pending.append((values, identifiers))
-        held += len(values)
-        while held >= rows:
-            all_values, all_names = (np.concatenate(part) for part in zip(*pending, strict=True))
-            yield all_values[:rows], all_names[:rows]
-            pending = [(all_values[rows:], all_names[rows:])]
-            held -= rows
-    if held:
-        yield np.concatenate([v for v, _ in pending]), np.concatenate([n for _, n in pending])
+        start = 0
+        while start < len(values):
+            taken = min(rows - filled, len(values) - start)
+            codes[filled : filled + taken] = quantiser.encode(values[start : start + taken])
+            # "safe" refuses identifiers that would be cut.
+            np.copyto(names[filled : filled + taken], identifiers[start : start + taken], casting="safe")
+            start, filled = start + taken, filled + taken
+            if filled == rows:
+                yield codes, names
+                filled = 0
+    if filled:
+        yield codes[:filled], names[:filled]
 
 
 def _digest(path: Path) -> bytes:

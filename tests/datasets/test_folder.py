@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 import pytest
-from datasets.conformance import DatasetContract
+from dataset_contract import DatasetContract
 from PIL import Image, ImageOps
 
 from ngvae_tools.datasets import FolderImages, open_dataset

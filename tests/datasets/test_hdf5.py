@@ -3,7 +3,7 @@
 import h5py
 import numpy as np
 import pytest
-from datasets.conformance import DatasetContract
+from dataset_contract import DatasetContract
 from PIL import Image
 
 from ngvae_tools.datasets import FolderImages, HDF5Images, open_dataset, read_factors

@@ -28,9 +28,7 @@ def test_bytes_agree_with_pillow(channels):
     image = np.random.default_rng(0).integers(0, 255, (20, 31, channels)).astype(np.uint8)
     resized = resize_image(image, (8, 8), "stretch")
     for k in range(channels):
-        expected = Image.fromarray(np.ascontiguousarray(image[..., k])).resize(
-            (8, 8), Image.Resampling.BICUBIC
-        )
+        expected = Image.fromarray(np.ascontiguousarray(image[..., k])).resize((8, 8), Image.Resampling.BICUBIC)
         np.testing.assert_array_equal(resized[..., k], np.asarray(expected))
 
 

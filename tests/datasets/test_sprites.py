@@ -1,13 +1,13 @@
 """The paper's sprites: what is drawn, and what is written."""
 
 import colorsys
-import errno
 
 import h5py
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_disk import LIMIT_FILES, run_python, small_disk
 
 from ngvae_tools.datasets import (
     FACTOR_NAMES,
@@ -17,7 +17,6 @@ from ngvae_tools.datasets import (
     sample_factors,
     write_sprites,
 )
-from ngvae_tools.datasets import sprites as module
 from ngvae_tools.errors import OptionError, OutputError
 
 UNIT = st.floats(0, 1, exclude_max=True)
@@ -55,9 +54,7 @@ def test_the_shape_lies_where_it_should_and_is_not_cut(shape, x, y):
     if shape < 2:
         assert (image.sum(1) @ pixels) / image.sum() == pytest.approx(y, abs=0.01)
     # The distance to two edges leaves a trace beyond a triangle's sharp corners.
-    assert max(image[0].max(), image[:, 0].max(), image[-1].max(), image[:, -1].max()) < (
-        40 if shape == 2 else 1
-    )
+    assert max(image[0].max(), image[:, 0].max(), image[-1].max(), image[:, -1].max()) < (40 if shape == 2 else 1)
 
 
 def test_the_triangle_points_up():
@@ -168,14 +165,34 @@ def test_an_existing_file_is_replaced_only_on_request(tmp_path):
     assert h5py.is_hdf5(path)
 
 
-def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
-    def refuse(path):
-        raise OSError(errno.ENOSPC, "No space left on device")
+WRITE = """
+import pathlib, sys
+from ngvae_tools.datasets import write_sprites
+from ngvae_tools.errors import OutputError
+path = pathlib.Path(sys.argv[1])
+path.write_text("old")
+try:
+    write_sprites(path, images=2000, size=32, overwrite=True)
+except OutputError as error:
+    print(error)
+print(sorted(p.name for p in path.parent.iterdir()), path.read_text())
+write_sprites(sys.argv[2], images=10, size=8)
+"""
 
-    monkeypatch.setattr(module, "_flush", refuse)
-    with pytest.raises(OutputError, match="No space left"):
-        write_sprites(tmp_path / "a.h5", images=1, size=8)
-    assert not list(tmp_path.iterdir())
+
+def test_a_full_disk_leaves_nothing_new_and_the_process_whole(tmp_path):
+    with small_disk(tmp_path / "disk") as disk:
+        printed = run_python(WRITE, disk / "a.h5", tmp_path / "b.h5")
+    assert "No space left on device" in printed
+    assert printed.endswith("['a.h5'] old\n")
+    assert read_factors(tmp_path / "b.h5").values.shape == (10, 5)
+
+
+def test_a_limit_on_file_sizes_is_an_output_error_too(tmp_path):
+    (tmp_path / "out").mkdir()
+    printed = run_python(LIMIT_FILES + WRITE, tmp_path / "out" / "a.h5", tmp_path / "b.h5")
+    assert "File too large" in printed
+    assert printed.endswith("['a.h5'] old\n")
 
 
 def test_a_parent_that_is_a_file_is_an_output_error(tmp_path):

@@ -11,9 +11,7 @@ HOSTILE = "<img src=x onerror=alert(1)> [red]$x^{"
 def many(tmp_path_factory):
     """Two comparable analyses, K = 1 with nulls, K = 64, a hostile one, and two runs."""
     tmp_path = tmp_path_factory.mktemp("many")
-    nasty = build.analysis(
-        family="</svg><script>alert(1)</script>", notes=(f"{HOSTILE} \x1b[31m \udc80",), seed=7
-    )
+    nasty = build.analysis(family="</svg><script>alert(1)</script>", notes=(f"{HOSTILE} \x1b[31m \udc80",), seed=7)
     return open_sources(
         [
             build.write_analysis(tmp_path / "one" / "selection"),
@@ -24,9 +22,7 @@ def many(tmp_path_factory):
             build.write_analysis(tmp_path / "wide", build.analysis(64, 11, seed=4)),
             build.write_analysis(tmp_path / HOSTILE, nasty),
             build.write_run(tmp_path / "one" / "run", config={HOSTILE: HOSTILE}),
-            build.write_run(
-                tmp_path / "two" / "run", build.epochs(gaussian=True, held_out=False), finished=False
-            ),
+            build.write_run(tmp_path / "two" / "run", build.epochs(gaussian=True, held_out=False), finished=False),
         ]
     )
 

@@ -118,9 +118,7 @@ def test_sections_without_data_are_absent(alone, many, tmp_path):
 
 
 def test_skipped_sources_are_told(alone):
-    assert "<p>The run was left out.</p>" in page(
-        dataclasses.replace(alone, skipped=("The run was left out.",))
-    )
+    assert "<p>The run was left out.</p>" in page(dataclasses.replace(alone, skipped=("The run was left out.",)))
 
 
 def test_undefined_numbers_and_why(many):
@@ -179,9 +177,7 @@ def test_a_browser_shows_the_page_and_runs_nothing(many_page, tmp_path, width):
     assert browser, "install chromium to run the browser tests"
     path = tmp_path / "page.html"
     path.write_text(many_page, encoding="utf-8")
-    flags = (
-        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    )
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     profile = f"--user-data-dir={tmp_path / 'profile'}"
     more = f"--disable-component-update --disable-sync --window-size={width},2000"
     command = [

@@ -12,9 +12,7 @@ def test_opens_folders_files_and_runs(tmp_path):
     folder = build.write_analysis(tmp_path / "selection")
     run = build.write_run(tmp_path / "run", finished=False)
     sources = open_sources([folder, folder / "selection.json", run])
-    assert [(a.name, a.folder, a.record) for a in sources.analyses] == [
-        ("selection", folder, build.analysis())
-    ]
+    assert [(a.name, a.folder, a.record) for a in sources.analyses] == [("selection", folder, build.analysis())]
     assert [(r.name, r.finished, len(r.record.epochs)) for r in sources.runs] == [("run", False, 30)]
 
 

@@ -27,11 +27,7 @@ def test_numbers_are_the_records(alone):
     record = alone.analyses[0].record
     shown = rows(text(terminal.dimension_table(record)))
     for row in record.dimensions:
-        line = next(
-            cells
-            for cells in shown
-            if str(row.index) in cells[:2] and "nformative" in " ".join(cells).lower()
-        )
+        line = next(cells for cells in shown if str(row.index) in cells[:2] and "nformative" in " ".join(cells).lower())
         assert (line[0] == "*") == row.informative
         assert line[-6:] == [
             *spread(row.p_mean, row.p_std).split(),
@@ -66,10 +62,7 @@ def test_many_dimensions_fold_unless_every_is_asked_for():
     record = build.analysis(64, 11)
     assert len(rows(text(terminal.dimension_table(record)))) < 20
     assert "53 uninformative" in text(terminal.dimension_table(record))
-    assert (
-        sum("informative" in " ".join(r) for r in rows(text(terminal.dimension_table(record, every=True))))
-        >= 64
-    )
+    assert sum("informative" in " ".join(r) for r in rows(text(terminal.dimension_table(record, every=True)))) >= 64
 
 
 def test_undefined_numbers_and_why(many):
@@ -102,9 +95,7 @@ def test_other_data_is_told(many):
         many.analyses[1].record, data=dataclasses.replace(many.analyses[1].record.data, fingerprint="x")
     )
     named = dataclasses.replace(many.analyses[1], record=other)
-    assert "did not see the same data" in text(
-        terminal.comparison_table(Sources((many.analyses[0], named))), 200
-    )
+    assert "did not see the same data" in text(terminal.comparison_table(Sources((many.analyses[0], named))), 200)
 
 
 def test_run_view(many):

@@ -1,0 +1,203 @@
+"""The analysis record: JSON in, JSON out, equal; never NaN; errors that say what is wrong."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import records
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ngvae_tools.errors import RecordError
+from ngvae_tools.record import (
+    FILE_NAME,
+    AnalysisRecord,
+    CovarianceMetrics,
+    DataInfo,
+    DimensionStatistics,
+    LatentsInfo,
+    ModelInfo,
+    Selection,
+    finite_or_none,
+)
+
+NUMBER = st.floats(allow_nan=False, allow_infinity=False)
+MAYBE = st.none() | NUMBER
+TEXT = st.text('aé"\\\n\0\u2028\udcff😀', max_size=8)  # paths hold lone surrogates
+
+
+def row(length, values=NUMBER):
+    return st.lists(values, min_size=length, max_size=length).map(tuple)
+
+
+@st.composite
+def analyses(draw):
+    dim = draw(st.integers(1, 20))
+    informative = draw(row(dim, st.booleans()))
+    selections = st.builds(Selection, st.sampled_from(["p", "variance"]), NUMBER, row(dim), st.just(informative))
+    dimensions = [
+        draw(
+            st.builds(
+                DimensionStatistics, st.just(k), st.just(informative[k]), NUMBER, MAYBE, NUMBER, NUMBER, MAYBE, MAYBE
+            )
+        )
+        for k in range(dim)
+    ]
+    whole = st.integers(0, 2**62)
+    hyperparameters = st.dictionaries(TEXT, NUMBER | row(dim), max_size=3)
+    return AnalysisRecord(
+        model=draw(st.builds(ModelInfo, TEXT, TEXT, TEXT, st.just(dim), hyperparameters, TEXT)),
+        data=draw(
+            st.builds(DataInfo, TEXT, TEXT, TEXT, whole, whole, st.tuples(whole, whole, whole), st.none() | TEXT)
+        ),
+        selection=draw(selections),
+        rules=tuple(draw(st.lists(selections, max_size=2))),
+        dimensions=tuple(dimensions),
+        covariance=draw(st.none() | row(dim, row(dim))),
+        metrics=draw(st.builds(CovarianceMetrics, MAYBE, MAYBE, MAYBE, MAYBE)),
+        latents=draw(st.builds(LatentsInfo, TEXT, TEXT, whole, st.lists(whole, max_size=3).map(tuple))),
+        timings=draw(st.dictionaries(TEXT, NUMBER, max_size=3)),
+        versions=draw(st.dictionaries(TEXT, TEXT, max_size=3)),
+        notes=tuple(draw(st.lists(TEXT, max_size=3))),
+    )
+
+
+def refuse(name):
+    raise AssertionError(f"{name} in the JSON")
+
+
+@settings(deadline=None)
+@given(analyses())
+def test_json_in_and_out_is_equal(record):
+    text = record.to_json()
+    text.encode("ascii")
+    json.loads(text, parse_constant=refuse)
+    again = AnalysisRecord.from_json(text)
+    assert again == record
+    assert again.to_json() == text
+    assert again.equal_but_for_timings(record)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"dim": 1, "informative": 1}, {"dim": 1, "informative": 0}, {"family": "gaussian"}]
+)
+def test_records_as_they_occur(tmp_path, arguments):
+    record = records.analysis(**arguments)
+    assert AnalysisRecord.from_json(record.to_json()) == record
+    assert AnalysisRecord.read(records.write_analysis(tmp_path, record)) == record
+
+
+def test_the_keys_of_the_format():
+    record = records.analysis()
+    raw = json.loads(record.to_json())
+    assert (raw["format"], raw["version"]) == ("ngvae-tools/selection", 1)
+    assert set(raw) == {
+        "format", "version", "model", "data", "selection", "rules", "dimensions", "covariance", "metrics",
+        "latents", "timings", "versions", "notes",
+    }  # fmt: skip
+    assert set(raw["model"]) == {"path", "sha256", "family", "latent_dim", "hyperparameters", "provider"}
+    assert set(raw["data"]) == {"path", "kind", "fingerprint", "n_images", "n_rejected", "image_shape", "resize"}
+    assert set(raw["selection"]) == {"rule", "threshold", "informative", "count", "score"}
+    assert raw["selection"]["informative"] == list(record.selection.indices)
+    assert raw["selection"]["count"] == len(record.selection.indices) == 7
+    assert [set(rule) for rule in raw["rules"]] == [set(raw["selection"])] * 2
+    assert [row["index"] for row in raw["dimensions"]] == list(range(15))
+    assert set(raw["dimensions"][0]) == {
+        "index", "informative", "mu_mean", "mu_variance", "posterior_variance", "posterior_entropy", "p_mean", "p_std",
+    }  # fmt: skip
+    assert [row["informative"] for row in raw["dimensions"]] == list(record.selection.informative)
+    assert set(raw["metrics"]) == {"entropy", "decorrelation", "decorrelation_signed", "total_correlation"}
+    assert set(raw["latents"]) == {"file", "sha256", "bytes", "dimensions"}
+    assert [len(line) for line in raw["covariance"]] == [15] * 15
+
+
+def test_a_matrix_reads_as_rows():
+    lines = records.analysis(dim=3, informative=1).to_json().splitlines()
+    start = lines.index('  "covariance": [')
+    assert [len(json.loads(line.strip().rstrip(","))) for line in lines[start + 1 : start + 4]] == [3, 3, 3]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", ["metrics", "dimensions", "covariance", "score", "timings", "hyperparameters"])
+def test_a_record_with_a_value_that_json_lacks_is_an_error(value, place):
+    record = records.analysis(dim=2, informative=1)
+    change = {
+        "metrics": lambda: {"metrics": dataclasses.replace(record.metrics, entropy=value)},
+        "dimensions": lambda: {"dimensions": (dataclasses.replace(record.dimensions[0], mu_mean=value),)},
+        "covariance": lambda: {"covariance": ((1.0, value), (value, 1.0))},
+        "score": lambda: {"selection": dataclasses.replace(record.selection, score=(value, 0.0))},
+        "timings": lambda: {"timings": {"seconds": value}},
+        "hyperparameters": lambda: {"model": dataclasses.replace(record.model, hyperparameters={"s": (1.0, value)})},
+    }[place]()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        dataclasses.replace(record, **change).to_json()
+
+
+@pytest.mark.parametrize("name", ["NaN", "Infinity", "-Infinity"])
+def test_a_text_with_a_value_that_json_lacks_is_refused(name):
+    text = records.analysis().to_json().replace('"entropy": ', f'"entropy": {name}, "x": ', 1)
+    with pytest.raises(RecordError, match=f"found the number {name}, which a record never holds"):
+        AnalysisRecord.from_json(text)
+
+
+GOOD = json.loads(records.analysis(dim=3, informative=2).to_json())
+BAD = {
+    "nothing": ("", "expected JSON"),
+    "no JSON": ("{", "expected JSON"),
+    "nested without end": ("[" * 100_000, "expected JSON"),
+    "a list": ("[]", "found format 'list'"),
+    "a number": ("3", "found format 'int'"),
+    "foreign": ('{"model_type": "bert"}', "found format None version None"),
+    "another format": (json.dumps(GOOD | {"format": "ngvae-tools/run"}), "found format 'ngvae-tools/run' version 1"),
+    "newer": (
+        json.dumps(GOOD | {"version": 2}),
+        "expected format 'ngvae-tools/selection' version 1, found .* version 2",
+    ),
+    "no selection": (json.dumps({k: v for k, v in GOOD.items() if k != "selection"}), "found no field 'selection'"),
+    "unknown field": (json.dumps(GOOD | {"model": GOOD["model"] | {"colour": "red"}}), "colour"),
+    "wrong type": (json.dumps(GOOD | {"dimensions": 3}), "not iterable"),
+    "wrong shape": (json.dumps(GOOD | {"data": GOOD["data"] | {"image_shape": [3, 3]}}), "not enough values"),
+    "null": (json.dumps(GOOD | {"model": None}), "NoneType"),
+    "a dimension too many": (
+        json.dumps(GOOD | {"selection": GOOD["selection"] | {"informative": [0, 3]}}),
+        r"found informative dimensions \[0, 3\] of a selection with 3 scores",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD.values(), ids=BAD)
+def test_what_is_no_record_is_refused_with_a_sentence(text, message):
+    with pytest.raises(RecordError, match=message) as caught:
+        AnalysisRecord.from_json(text)
+    assert str(caught.value).startswith("this is not an analysis record that can be read: expected ")
+    assert str(caught.value).endswith("name a folder that select-latents of this version wrote.")
+
+
+def test_any_truncation_is_refused():
+    text = records.analysis(dim=2, informative=1).to_json()
+    for length in range(len(text.rstrip())):
+        with pytest.raises(RecordError):
+            AnalysisRecord.from_json(text[:length])
+
+
+def test_folders_without_a_readable_record(tmp_path):
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(RecordError, match=FILE_NAME):
+            AnalysisRecord.read(folder)
+    (tmp_path / FILE_NAME).write_bytes(b"\xff\xfe{}")
+    with pytest.raises(RecordError):
+        AnalysisRecord.read(tmp_path)
+
+
+def test_equal_but_for_timings():
+    record = records.analysis()
+    slower = dataclasses.replace(record, timings={"seconds": 99.0})
+    assert record != slower
+    assert record.equal_but_for_timings(slower)
+    for change in ({"notes": ("other",)}, {"versions": {}}, {"covariance": None}, {"selection": record.rules[1]}):
+        assert not record.equal_but_for_timings(dataclasses.replace(slower, **change))
+
+
+def test_finite_or_none():
+    assert [finite_or_none(v) for v in (1.5, math.nan, math.inf, -math.inf, 0.0)] == [1.5, None, None, None, 0.0]
