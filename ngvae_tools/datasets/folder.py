@@ -20,7 +20,7 @@ from ngvae_tools.datasets.base import (
     evenly_spaced,
     probe_evenly,
 )
-from ngvae_tools.datasets.decode import UnusableImageError, decode_file, suffixes
+from ngvae_tools.datasets.decode import UnusableImageError, decode_file
 from ngvae_tools.datasets.resize import resize_image
 from ngvae_tools.datasets.scan import scan_folder
 from ngvae_tools.errors import DatasetError
@@ -72,7 +72,7 @@ class FolderImages:
             others = ", ".join(f"{n} x {suffix or 'no suffix'}" for suffix, n in found.others.most_common(5))
             raise DatasetError(
                 f"the folder {self.path} holds no image",
-                expected=f"files that end in one of {' '.join(sorted(suffixes()))}",
+                expected="files ending in .png, .jpg, .tif or another suffix that Pillow opens",
                 found=f"{found.others.total()} other files ({others})" if others else "no file at all",
                 remedy="name a folder with images",
             )

@@ -120,13 +120,12 @@ class HDF5Images:
         return probe_evenly(self, count)
 
     def fingerprint(self) -> str:
-        """SHA-256 of the key, shape, dtype and file size, and of up to 64 evenly spaced rows as stored.
+        """SHA-256 of the key, shape and dtype, and of up to 64 evenly spaced rows as stored.
 
-        It misses a change in any other row that keeps the file's size; it changes when the file is repacked.
+        It misses a change in any other row, and stays when the file is only packed in another way.
         """
-        size = self.path.stat().st_size
         shape = (self._length, *self._stored)
-        digest = hashlib.sha256(f"ngvae-tools hdf5 1\0{self.key}\0{shape}\0{self.dtype.name}\0{size}\0".encode())
+        digest = hashlib.sha256(f"ngvae-tools hdf5 1\0{self.key}\0{shape}\0{self.dtype.name}\0".encode())
         for row in evenly_spaced(self._length, FINGERPRINT_ROWS):
             images, bad = self._rows(row, row + 1)
             little = images.astype(self.dtype.newbyteorder("<"), copy=False)

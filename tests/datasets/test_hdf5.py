@@ -229,3 +229,14 @@ def test_factors_are_read_with_their_names(tmp_path):
 def test_labels_that_are_words_are_no_factors(tmp_path):
     write(tmp_path / "a.h5", "labels", np.array([b"x", b"y"]))
     assert read_factors(tmp_path / "a.h5") is None
+
+
+def test_fingerprint_is_of_the_images_not_of_how_they_are_packed(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 3), dtype=np.uint8)
+    prints = []
+    for name, options in (("plain", {}), ("packed", {"chunks": (64, 8, 8, 3), "compression": "gzip"})):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file.create_dataset("images", data=images, **options)
+        with open_dataset(tmp_path / f"{name}.h5") as dataset:
+            prints.append(dataset.fingerprint())
+    assert prints[0] == prints[1]
