@@ -43,8 +43,3 @@ SLOPE = 50.0
 From r = 50 on, both ends of Eq. 5 reach their laws: the mean variance at p = 0 is 0.0906, against 0.103 at
 r = 20 and 0.654 at r = 10.
 """
-
-
-def interpolation_weight(p: float, slope: float = SLOPE) -> float:
-    """Weight of the uninformative law in Eq. 5: 1 / (1 + exp(-r (p - 0.5)))."""
-    return 1 / (1 + math.exp(-slope * (p - 0.5)))

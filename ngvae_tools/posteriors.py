@@ -1,7 +1,7 @@
-"""The posterior of each family, from the encoder's heads: mean, variance and entropy per dimension; numpy only.
+"""The posterior of each family, from the encoder's heads: mean, variance, entropy per dimension; numpy only.
 
-Shapes: B images, K latent dimensions. All variances and entropies are of the marginal law of z_k, the precision
-integrated out; entropies are differential, in nats.
+Shapes: B images, K latent dimensions. All variances and entropies are of the marginal law of z_k, the
+precision integrated out; entropies are differential, in nats.
 """
 
 from __future__ import annotations
@@ -79,23 +79,27 @@ class NormalGammaPosterior:
 
     @property
     def rest_p(self) -> float:
-        """Upper end of p, where the paper expects unused dimensions; see `interior_minimum` for the optimum."""
+        """Upper end of p, where the paper expects unused dimensions; `interior_minimum` gives the optimum."""
         return 1.0
 
     def interior_minimum(self) -> tuple[float, float]:
         """The p at which Eq. 10 is least, and its value there, in nats.
 
-        The interpolation of Eq. 5 passes the prior's law between its two ends, so under the printed objective a
-        dimension that carries nothing is drawn to this point rather than to p = 1.
+        The interpolation of Eq. 5 passes the prior's law between its two ends, so under the printed objective
+        a dimension that carries nothing is drawn to this point rather than to p = 1.
         """
-        p = np.linspace(0, 1, 20001)
+        p, step = np.linspace(0, 1, 20001, retstep=True)
+        best = p[_gamma_kl(*self.parameters(p), PRIOR).argmin()]
+        # A second, finer pass: at a steep slope the minimum is narrower than a step of the first.
+        p = np.linspace(max(best - step, 0), min(best + step, 1), 2001)
         kl = _gamma_kl(*self.parameters(p), PRIOR)
-        best = int(kl.argmin())
-        return float(p[best]), float(kl[best])
+        return float(p[kl.argmin()]), float(kl.min())
 
     def parameters(self, p: Array) -> tuple[Array, Array]:
         """alpha(p) and beta(p) of Eq. 5, polarity of Section IV: p near 0 = informative."""
-        weight = 1 / (1 + np.exp(-self.slope * (p - 0.5)))
+        from scipy.special import expit
+
+        weight = expit(self.slope * (p - 0.5))
         alpha = self.informative.alpha + (self.uninformative.alpha - self.informative.alpha) * weight
         beta = self.informative.beta + (self.uninformative.beta - self.informative.beta) * weight
         return alpha, beta
@@ -110,8 +114,8 @@ class NormalGammaPosterior:
 class NormalGammaMixturePosterior:
     """The exact mixture of Eq. 4 with w = 1 - p the weight of the informative law.
 
-    The marginal of z is a mixture of two Student-t laws around one mean. Its entropy has no closed form: it is
-    integrated on a table of weights for each dimension, then interpolated (error below 1e-4 nat).
+    The marginal of z is a mixture of two Student-t laws around one mean. Its entropy has no closed form: it
+    is integrated on a table of weights for each dimension, then interpolated (error below 1e-4 nat).
 
     Attributes:
         informative_beta: Rate of the informative law, one value a dimension, shape (K,).
@@ -129,16 +133,12 @@ class NormalGammaMixturePosterior:
     def rest_p(self) -> float:
         """The p that minimises the bound for a dimension with mu = 0 whose scale is free to adapt.
 
-        With r = E[lambda] = alpha / beta and beta chosen to minimise A_i (r = (alpha - 1) / alpha), the
-        optimum is w proportional to pi exp(-A_i) against (1 - pi) exp(-A_u).
+        A_i is least at beta = alpha - 1, that is at s^2 = (alpha - 1) / alpha; the optimum is then w
+        proportional to pi exp(-A_i) against (1 - pi) exp(-A_u).
         """
         # The bound's A_i at its best scale: E[1/lambda] = 1.
         informative = _mismatch(GammaLaw(self.informative_alpha, self.informative_alpha - 1))
-        odds = (
-            self.prior_weight
-            / (1 - self.prior_weight)
-            * math.exp(_mismatch(self.uninformative) - informative)
-        )
+        odds = self.prior_weight / (1 - self.prior_weight) * math.exp(_mismatch(self.uninformative) - informative)
         return 1 / (1 + odds)
 
     def posterior(self, mu: Array, second: Array) -> Posterior:
@@ -163,7 +163,8 @@ class NormalGammaMixturePosterior:
     def _entropies(self, weights: Array, scale: float) -> Array:
         # The trapezoid rule in x with t = s sinh(x) converges exponentially for these tails.
         unit = min(scale, self.uninformative.scale)
-        x = np.linspace(-14, 14, 561)
+        reach = math.asinh(6e5 * max(scale, self.uninformative.scale) / unit)
+        x = np.linspace(-reach, reach, 2 * math.ceil(20 * reach) + 1)
         t = unit * np.sinh(x)
         step = (x[1] - x[0]) * unit * np.cosh(x)
         narrow = student_t_density(t, self.informative_alpha, scale)
@@ -229,8 +230,8 @@ def family_of(name: str, latent_dim: int, hyperparameters: Hyperparameters) -> P
         return NormalGammaPosterior(informative, uninformative, scalar("slope", SLOPE))
     beta = hyperparameters.get("informative_beta", INFORMATIVE.beta)
     betas = beta if isinstance(beta, tuple) else (beta,) * latent_dim
-    if not all(math.isfinite(b) and b > 0 for b in betas):
-        raise _bad_hyperparameter("informative_beta", "positive numbers", beta)
+    if len(betas) != latent_dim or not all(math.isfinite(b) and b > 0 for b in betas):
+        raise _bad_hyperparameter("informative_beta", f"a positive number, or {latent_dim} of them", beta)
     prior_weight = scalar("prior_weight", math.exp(-1))
     if prior_weight >= 1:
         raise _bad_hyperparameter("prior_weight", "a number between 0 and 1", prior_weight)

@@ -1,1 +1,1 @@
-"""Training variational auto-encoders: networks, objectives, gradients, loop; the only torch in the package."""
+"""Training of variational auto-encoders: networks, objectives, gradients, loop; alone here to use torch."""

@@ -16,7 +16,10 @@ GRADIENTS = ("pathwise", "g-rep")
 DEVICES = ("auto", "cpu", "cuda")
 
 PAPER_SIGMA = 0.02
-"""The paper's noise level. beta at sigma equals beta 1 at sigma * sqrt(beta): its beta 150 is our default 0.245."""
+"""The paper's noise level.
+
+beta at sigma equals beta 1 at sigma * sqrt(beta): its beta 150 is our default 0.245.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +28,8 @@ class TrainingConfig:
 
     Attributes:
         model: `ngvae`, `vae` or `beta-vae`, all on the paper's networks.
-        objective: For `ngvae`: `mixture` (default; the exact mixture of Eq. 4 with an anchored prior) or `paper`
-            (Eq. 5-10 as printed).
+        objective: For `ngvae`: `mixture` (default; the exact mixture of Eq. 4 with an anchored prior) or
+            `paper` (Eq. 5-10 as printed).
         gradient: Gradient estimator of objective `paper`: `pathwise` (implicit) or `g-rep` (Eq. 12-15).
         latent_dim: Number K of latent dimensions.
         sigma: Noise level of the likelihood, on the scale where images lie in [0, 1].
@@ -41,7 +44,7 @@ class TrainingConfig:
         held_out: Share of the images that is not trained on and whose figures are reported.
         seed: Of the networks' start, the split, the order of images and the samples.
         device: `auto`, `cpu` or `cuda`.
-        resize: How to bring images to `size` x `size`: `stretch`, `crop` or `pad`; None takes them as they are.
+        resize: How to bring images to `size` x `size`: `stretch`, `crop` or `pad`; None leaves them.
         size: Side in pixels after resizing, a multiple of 16.
     """
 
@@ -69,6 +72,10 @@ class TrainingConfig:
         Raises:
             OptionError: A value is outside its range or does not go with another.
         """
+        self._check_choices()
+        self._check_numbers()
+
+    def _check_choices(self) -> None:
         _one_of("--model", self.model, MODELS)
         _one_of("--gradient", self.gradient, GRADIENTS)
         _one_of("--device", self.device, DEVICES)
@@ -82,6 +89,8 @@ class TrainingConfig:
             _one_of("--resize", self.resize, get_args(Resize))
             if self.size < 16 or self.size % 16:
                 raise _refused("--size", "a positive multiple of 16", str(self.size))
+
+    def _check_numbers(self) -> None:
         for option, value in (
             ("--sigma", self.sigma),
             ("--beta", self.resolved_beta),
@@ -123,6 +132,4 @@ def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def _refused(option: str, expected: str, found: str) -> OptionError:
-    return OptionError(
-        f"{option} cannot be used", expected=expected, found=found, remedy=f"pass another {option}"
-    )
+    return OptionError(f"{option} cannot be used", expected=expected, found=found, remedy=f"pass another {option}")

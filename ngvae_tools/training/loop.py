@@ -20,8 +20,8 @@ from ngvae_tools.errors import TrainingDivergedError
 from ngvae_tools.files import replacing
 from ngvae_tools.run import CHECKPOINT_NAME, HISTORY_NAME, EpochRecord, Figures
 from ngvae_tools.training.config import TrainingConfig
-from ngvae_tools.training.devices import training_device
 from ngvae_tools.training.data import TrainingImages
+from ngvae_tools.training.devices import training_device
 from ngvae_tools.training.model import BatchParts, VariationalAutoencoder
 
 REPORT_EVERY = 10
@@ -53,7 +53,7 @@ OnProgress = Callable[[TrainingProgress], None]
 
 
 class PlateauSchedule:
-    """Section IV: when five losses stay within 1 %, divide the learning rate by ten; the second time, stop."""
+    """Section IV: when five losses stay within 1 %, the learning rate is divided by ten; then it stops."""
 
     EPOCHS = 5
     TOLERANCE = 0.01
@@ -63,7 +63,7 @@ class PlateauSchedule:
         self.drops = 0
 
     def plateau(self, loss: float) -> bool:
-        """Note an epoch's loss; True where the last five, none seen before the last drop, vary by under 1 %."""
+        """Note an epoch's loss; True where the last five, all since the last drop, vary by under 1 %."""
         self.losses.append(loss)
         last = self.losses[-self.EPOCHS :]
         if len(last) < self.EPOCHS or max(last) - min(last) >= self.TOLERANCE * abs(last[-1]):
@@ -139,18 +139,43 @@ def fit(
         for epoch in range(1, epochs + 1):
             start = time.perf_counter()
             train = _train_epoch(
-                model, images, config, optimiser, generator, order, epoch, epochs, history, on_progress
+                model,
+                images,
+                config,
+                optimiser=optimiser,
+                generator=generator,
+                order=order,
+                epoch=epoch,
+                epochs=epochs,
+                last=history[-1] if history else None,
+                on_progress=on_progress,
             )
-            record = _record(model, images, config, train, epoch, optimiser.param_groups[0]["lr"], start)
+            record = _record(
+                model,
+                images,
+                config,
+                train=train,
+                epoch=epoch,
+                learning_rate=optimiser.param_groups[0]["lr"],
+                start=start,
+            )
+            _check_finite(model, record)
             history.append(record)
-            lines.write(json.dumps(dataclasses.asdict(record)) + "\n")
+            lines.write(json.dumps(dataclasses.asdict(record), allow_nan=False) + "\n")
             lines.flush()
             if schedule is not None and schedule.plateau(record.train.loss):
                 if schedule.drops == 2:
                     epochs = epoch
                 for group in optimiser.param_groups:
                     group["lr"] /= 10
-            _save_checkpoint(folder / CHECKPOINT_NAME, model, optimiser, generator, config, epoch)
+            _save_checkpoint(
+                folder / CHECKPOINT_NAME,
+                model,
+                optimiser=optimiser,
+                generator=generator,
+                config=config,
+                epoch=epoch,
+            )
             if epoch == epochs:
                 break
     return history
@@ -160,12 +185,13 @@ def _train_epoch(
     model: VariationalAutoencoder,
     images: TrainingImages,
     config: TrainingConfig,
+    *,
     optimiser: torch.optim.Optimizer,
     generator: torch.Generator,
     order: np.random.Generator,
     epoch: int,
     epochs: int,
-    history: list[EpochRecord],
+    last: EpochRecord | None,
     on_progress: OnProgress | None,
 ) -> Accumulator:
     model.train()
@@ -185,11 +211,9 @@ def _train_epoch(
         if (step + 1) % REPORT_EVERY == 0 or step + 1 == steps:
             value = float(model.loss(parts).detach())
             if not math.isfinite(value):
-                raise _diverged(epoch, step + 1, value)
+                raise _diverged(f"epoch {epoch}, step {step + 1}", f"a training loss of {value}")
             if on_progress is not None:
-                on_progress(
-                    TrainingProgress(epoch, epochs, step + 1, steps, value, history[-1] if history else None)
-                )
+                on_progress(TrainingProgress(epoch, epochs, step + 1, steps, value, last))
     return total
 
 
@@ -197,6 +221,7 @@ def _record(
     model: VariationalAutoencoder,
     images: TrainingImages,
     config: TrainingConfig,
+    *,
     train: Accumulator,
     epoch: int,
     learning_rate: float,
@@ -216,6 +241,16 @@ def _record(
         learning_rate=learning_rate,
         seconds=time.perf_counter() - start,
     )
+
+
+def _check_finite(model: VariationalAutoencoder, record: EpochRecord) -> None:
+    # The losses of the steps do not show what the last step did to the weights.
+    where = f"epoch {record.epoch}"
+    if not all(bool(torch.isfinite(weights).all()) for weights in model.parameters()):
+        raise _diverged(where, "weights that are not finite")
+    for name, figures in (("training", record.train), ("held-out", record.held_out)):
+        if figures is not None and not math.isfinite(figures.loss):
+            raise _diverged(where, f"a {name} loss of {figures.loss}")
 
 
 def evaluate(model: VariationalAutoencoder, images: TrainingImages, config: TrainingConfig) -> Figures | None:
@@ -239,6 +274,7 @@ def _batch(images: TrainingImages, indices: np.ndarray, generator: torch.Generat
 def _save_checkpoint(
     path: Path,
     model: VariationalAutoencoder,
+    *,
     optimiser: torch.optim.Optimizer,
     generator: torch.Generator,
     config: TrainingConfig,
@@ -257,10 +293,10 @@ def _save_checkpoint(
         )
 
 
-def _diverged(epoch: int, step: int, value: float) -> TrainingDivergedError:
+def _diverged(where: str, found: str) -> TrainingDivergedError:
     return TrainingDivergedError(
-        f"training diverged in epoch {epoch}, step {step}",
-        expected="a finite loss",
-        found=str(value),
-        remedy="train again with a smaller --learning-rate or a larger --sigma; the last good checkpoint is kept",
+        f"training diverged in {where}",
+        expected="finite losses and weights",
+        found=found,
+        remedy="train with a smaller --learning-rate or a larger --sigma; the last good checkpoint is kept",
     )

@@ -53,7 +53,8 @@ class VariationalAutoencoder(nn.Module):
         self.beta = config.resolved_beta
         # The start depends on the seed alone, and the caller's random state stays as it was.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+            # Not torch.manual_seed, which also seeds the CUDA generators that fork_rng leaves alone here.
+            torch.default_generator.manual_seed(config.seed)
             self.encoder = Encoder(image_shape, config.latent_dim, scale)
             self.decoder = Decoder(image_shape, config.latent_dim)
             self.objective = make_objective(config)
@@ -85,8 +86,8 @@ class VariationalAutoencoder(nn.Module):
     def surrogate(self, parts: BatchParts) -> Tensor:
         """What is differentiated: the loss, and for estimators with a score term its product with the nll.
 
-        The mean nll of the other images is subtracted first: a control variate that leaves the expectation and
-        without which the score term's variance swamps the gradient.
+        The mean nll of the other images is subtracted first: a control variate that leaves the expectation,
+        and without which the score term's variance swamps the gradient.
         """
         if parts.noise_log_density is None:
             return self.loss(parts)

@@ -1,6 +1,8 @@
-"""The paper's networks: four 3x3 convolutions of stride 2 with 32, 32, 64 and 64 filters, and their mirror."""
+"""The paper's networks: four 3x3 convolutions of stride 2 with 32, 32, 64, 64 filters, and their mirror."""
 
 from __future__ import annotations
+
+import itertools
 
 from torch import Tensor, nn
 
@@ -37,7 +39,7 @@ class Encoder(nn.Module):
         return images if self.scale is None else scaled(images, self.scale)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """mu and the raw second head (logit of p, or log-variance) for images (B, C, H, W)."""
+        """Posterior means mu and the raw second head (logit of p, or log-variance) for images (B, C, H, W)."""
         mu, second = self.heads(self.convolutions(images).flatten(1)).chunk(2, dim=1)
         return mu, second
 
@@ -54,7 +56,7 @@ class Decoder(nn.Module):
             nn.Linear(latent_dim, widths[0] * rows * columns),
             nn.Unflatten(1, (widths[0], rows, columns)),
         ]
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in itertools.pairwise(widths):
             layers += [
                 nn.LeakyReLU(),
                 nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1),
@@ -69,10 +71,8 @@ class Decoder(nn.Module):
 
 def scaled(samples: Tensor, scale: InputScale) -> Tensor:
     """clip((samples - low) / (high - low), 0, 1) for float32 samples."""
-    if scale.low == 0:
-        images = samples * (1 / scale.high)
-    else:
-        images = (samples - scale.low) * (1 / (scale.high - scale.low))
+    shifted = samples if scale.low == 0 else samples - scale.low
+    images = shifted * (1 / (scale.high - scale.low))
     # Bytes cannot leave the range.
     return images if scale == InputScale() else images.clamp(0, 1)
 

@@ -1,7 +1,7 @@
 """The objectives: how heads become a posterior, what it costs, and how z is drawn from it.
 
-The loss of every model is distortion + beta * rate; an objective supplies the rate, per image and dimension, in
-nats. `raw` is the encoder's second output before its link: the logit of p, or the log-variance.
+The loss of every model is distortion + beta * rate; an objective supplies the rate, per image and dimension,
+in nats. `raw` is the encoder's second output before its link: the logit of p, or the log-variance.
 """
 
 from __future__ import annotations
@@ -76,10 +76,10 @@ class GaussianObjective(Objective):
 class PaperObjective(Objective):
     """Eq. 5-10 as printed: NG(mu, alpha(p), beta(p)) against the prior NG(0, 8.25, 3.62).
 
-    Two properties of the printed equations limit what p says. The interpolation of Eq. 5 passes the prior's own
-    law between its ends (at r = 50 the KL of Eq. 10 is 0.013 nat at p = 0.386), so p is drawn to that interior
-    point. And Eq. 9 prices mu against the posterior's own precision, so a dimension at the uninformative law
-    can carry any amount of information by growing mu.
+    Two properties of the printed equations limit what p says. The interpolation of Eq. 5 passes the prior's
+    own law between its ends (at r = 50 the KL of Eq. 10 is 0.013 nat at p = 0.386), so p is drawn to that
+    interior point. And Eq. 9 prices mu against the posterior's own precision, so a dimension at the
+    uninformative law can carry any amount of information by growing mu.
 
     Args:
         slope: r of Eq. 5.
@@ -121,7 +121,7 @@ class PaperObjective(Objective):
 
 
 class MixtureObjective(Objective):
-    """The exact mixture of Eq. 4 with an anchored prior of the same two laws, and a learned scale per dimension.
+    """The exact mixture of Eq. 4, an anchored prior of the same two laws, and a learned scale per dimension.
 
     Let w = 1 - p. Posterior: w NG(mu, a_i, b_i) + (1 - w) NG(mu, a_u, b_u). Prior: N(z; 0, 1) times
     pi Gamma(a_i, b_i) + (1 - pi) Gamma(a_u, b_u). The KL of the joint with the component index bounds theirs:
@@ -153,7 +153,11 @@ class MixtureObjective(Objective):
         return LatentSample(mu + self.mixture(torch.sigmoid(-raw), self.log_scale.exp(), generator))
 
     def rate(self, mu: Tensor, raw: Tensor) -> Tensor:
-        """The bound above; it is loose by up to the entropy of the component index."""
+        """The bound above.
+
+        At the paper's laws it exceeds the KL of (z, lambda) by under 0.005 nat, and that of z alone by 1.07 nats
+        at w = 1, mu = 0 and one nat of prior.
+        """
         w, p = torch.sigmoid(-raw), torch.sigmoid(raw)
         index = w * (logsigmoid(-raw) + self.prior_nats) + p * (
             logsigmoid(raw) - math.log1p(-math.exp(-self.prior_nats))
@@ -163,9 +167,7 @@ class MixtureObjective(Objective):
 
     def posterior_variance(self, raw: Tensor) -> Tensor:
         """Mean of both laws' variances by their weights."""
-        return (
-            torch.sigmoid(-raw) * self._informative_variance() + torch.sigmoid(raw) * UNINFORMATIVE.variance
-        )
+        return torch.sigmoid(-raw) * self._informative_variance() + torch.sigmoid(raw) * UNINFORMATIVE.variance
 
     def hyperparameters(self) -> dict[str, float | tuple[float, ...]]:
         """Both laws, the informative one's rate per dimension, and pi."""
