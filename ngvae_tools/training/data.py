@@ -46,8 +46,8 @@ def load_images(dataset: ImageDataset, *, held_out: float, seed: int) -> Trainin
     """
     shape = (len(dataset), *dataset.image_shape)
     size = int(np.prod(shape)) * dataset.dtype.itemsize
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if size > 0.7 * memory:
+    memory = _memory()
+    if memory is not None and size > 0.7 * memory:
         raise DatasetError(
             "the images do not fit into memory",
             expected=f"at most {0.7 * memory / 2**30:.1f} GiB to train on",
@@ -81,6 +81,13 @@ def load_images(dataset: ImageDataset, *, held_out: float, seed: int) -> Trainin
         scale=_scale_of(samples, train),
         rejected=tuple(rejected),
     )
+
+
+def _memory() -> int | None:
+    """Bytes of memory of this machine; None where it does not say (Windows)."""
+    if not hasattr(os, "sysconf"):
+        return None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _scale_of(samples: npt.NDArray[Any], train: npt.NDArray[np.int64]) -> InputScale:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,10 +20,12 @@ from ngvae_tools.contract import P
 from ngvae_tools.errors import TrainingDivergedError
 from ngvae_tools.files import replacing
 from ngvae_tools.run import CHECKPOINT_NAME, HISTORY_NAME, EpochRecord, Figures
+from ngvae_tools.training.accumulator import Accumulator
 from ngvae_tools.training.config import TrainingConfig
 from ngvae_tools.training.data import TrainingImages
 from ngvae_tools.training.devices import training_device
-from ngvae_tools.training.model import BatchParts, VariationalAutoencoder
+from ngvae_tools.training.model import VariationalAutoencoder
+from ngvae_tools.training.schedule import PlateauSchedule
 
 REPORT_EVERY = 10
 """Steps between two reports of progress and two checks that the loss is finite."""
@@ -52,195 +55,135 @@ class TrainingProgress:
 OnProgress = Callable[[TrainingProgress], None]
 
 
-class PlateauSchedule:
-    """Section IV: when five losses stay within 1 %, the learning rate is divided by ten; then it stops."""
-
-    EPOCHS = 5
-    TOLERANCE = 0.01
-
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-        self.drops = 0
-
-    def plateau(self, loss: float) -> bool:
-        """Note an epoch's loss; True where the last five, all since the last drop, vary by under 1 %."""
-        self.losses.append(loss)
-        last = self.losses[-self.EPOCHS :]
-        if len(last) < self.EPOCHS or max(last) - min(last) >= self.TOLERANCE * abs(last[-1]):
-            return False
-        self.losses.clear()
-        self.drops += 1
-        return True
-
-
-class Accumulator:
-    """Sums over the batches of a pass, kept on the device."""
-
-    def __init__(self, model: VariationalAutoencoder) -> None:
-        self.model = model
-        self.count = 0
-        self.sums: list[Tensor] = []
-
-    def add(self, parts: BatchParts) -> None:
-        """Add a batch."""
-        terms = (parts.nll, parts.squared_error, parts.rate, parts.second, parts.posterior_variance)
-        sums = [term.detach().double().sum(dim=0) for term in terms]
-        self.sums = [a + b for a, b in zip(self.sums, sums, strict=True)] if self.sums else sums
-        self.count += len(parts.nll)
-
-    def figures(self) -> Figures:
-        """Means over the images added."""
-        nll, squared_error, rate = (total / self.count for total in self.sums[:3])
-        return Figures(
-            loss=float(nll + self.model.beta * rate.sum()),
-            distortion=float(nll) + self.model.nll_constant,
-            rate=float(rate.sum()),
-            mse=float(squared_error) / math.prod(self.model.image_shape),
-        )
-
-    def per_dimension(self) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
-        """Mean rate, second head and posterior variance of each dimension."""
-        rate, second, variance = (tuple((total / self.count).tolist()) for total in self.sums[2:])
-        return rate, second, variance
-
-
-def fit(
-    model: VariationalAutoencoder,
-    images: TrainingImages,
-    config: TrainingConfig,
-    folder: Path,
-    on_progress: OnProgress | None = None,
-) -> list[EpochRecord]:
-    """Train a model in place.
+class Trainer:
+    """A training and its state: the model, the optimiser, the random generators, the schedule, the history.
 
     Args:
-        model: The model; it is moved to the configuration's device.
+        model: The model; it is moved to the configuration's device and trained in place.
         images: What to train on.
         config: How to train.
         folder: Where `history.jsonl` and `checkpoint.pt` are written after every epoch.
-        on_progress: Called every few steps and at the end of an epoch.
-
-    Returns:
-        One record an epoch.
+        on_progress: Called every few steps.
 
     Raises:
         DeviceError: The device cannot be used.
-        TrainingDivergedError: The loss is no longer finite; the last good checkpoint stays.
     """
-    device = training_device(config.device)
-    model.to(device)
-    optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-    generator = torch.Generator(device).manual_seed(config.seed)
-    order = np.random.default_rng(np.random.SeedSequence([config.seed, 1]))
-    schedule = PlateauSchedule() if config.epochs is None else None
-    epochs = config.epochs or config.max_epochs
-    history: list[EpochRecord] = []
-    with (folder / HISTORY_NAME).open("w", encoding="utf-8") as lines:
-        for epoch in range(1, epochs + 1):
-            start = time.perf_counter()
-            train = _train_epoch(
-                model,
-                images,
-                config,
-                optimiser=optimiser,
-                generator=generator,
-                order=order,
-                epoch=epoch,
-                epochs=epochs,
-                last=history[-1] if history else None,
-                on_progress=on_progress,
-            )
-            record = _record(
-                model,
-                images,
-                config,
-                train=train,
-                epoch=epoch,
-                learning_rate=optimiser.param_groups[0]["lr"],
-                start=start,
-            )
-            _check_finite(model, record)
-            history.append(record)
-            lines.write(json.dumps(dataclasses.asdict(record), allow_nan=False) + "\n")
-            lines.flush()
-            if schedule is not None and schedule.plateau(record.train.loss):
-                if schedule.drops == 2:
-                    epochs = epoch
-                for group in optimiser.param_groups:
-                    group["lr"] /= 10
-            _save_checkpoint(
-                folder / CHECKPOINT_NAME,
-                model,
-                optimiser=optimiser,
-                generator=generator,
-                config=config,
-                epoch=epoch,
-            )
-            if epoch == epochs:
-                break
-    return history
 
+    def __init__(
+        self,
+        model: VariationalAutoencoder,
+        images: TrainingImages,
+        config: TrainingConfig,
+        folder: Path,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        device = training_device(config.device)
+        self.model = model.to(device)
+        self.images = images
+        self.config = config
+        self.folder = folder
+        self.on_progress = on_progress
+        self.optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+        self.generator = torch.Generator(device).manual_seed(config.seed)
+        self.order = np.random.default_rng(np.random.SeedSequence([config.seed, 1]))
+        self.schedule = PlateauSchedule() if config.epochs is None else None
+        self.epochs = config.epochs or config.max_epochs
+        self.history: list[EpochRecord] = []
 
-def _train_epoch(
-    model: VariationalAutoencoder,
-    images: TrainingImages,
-    config: TrainingConfig,
-    *,
-    optimiser: torch.optim.Optimizer,
-    generator: torch.Generator,
-    order: np.random.Generator,
-    epoch: int,
-    epochs: int,
-    last: EpochRecord | None,
-    on_progress: OnProgress | None,
-) -> Accumulator:
-    model.train()
-    total = Accumulator(model)
-    permuted = order.permutation(images.train)
-    steps = math.ceil(len(permuted) / config.batch_size)
-    for step in range(steps):
-        parts = model(
-            _batch(images, permuted[step * config.batch_size : (step + 1) * config.batch_size], generator),
-            generator,
+    def fit(self) -> list[EpochRecord]:
+        """Train to the end; one record an epoch.
+
+        Raises:
+            OutputError: The checkpoint cannot be written.
+            TrainingDivergedError: A loss or a weight is no longer finite; the last good checkpoint stays.
+        """
+        with (self.folder / HISTORY_NAME).open("w", encoding="utf-8") as lines:
+            while len(self.history) < self.epochs:
+                record = self.epoch()
+                lines.write(json.dumps(dataclasses.asdict(record), allow_nan=False) + "\n")
+                lines.flush()
+                self.adjust(record)
+                self.save_checkpoint()
+        return self.history
+
+    def epoch(self) -> EpochRecord:
+        """One pass over the training share.
+
+        Raises:
+            TrainingDivergedError: A loss or a weight is no longer finite.
+        """
+        start = time.perf_counter()
+        number = len(self.history) + 1
+        train = self._steps(number)
+        rate, second, variance = train.per_dimension()
+        p = second if self.model.objective.second_head == P else None
+        score, threshold = (variance, THRESHOLDS["variance"]) if p is None else (p, THRESHOLDS["p"])
+        record = EpochRecord(
+            epoch=number,
+            train=train.figures(),
+            held_out=evaluate(self.model, self.images, self.config),
+            rate_per_dimension=rate,
+            p=p,
+            posterior_variance=variance,
+            informative=sum(value < threshold for value in score),
+            learning_rate=self.optimiser.param_groups[0]["lr"],
+            seconds=time.perf_counter() - start,
         )
-        loss = model.surrogate(parts)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        total.add(parts)
-        if (step + 1) % REPORT_EVERY == 0 or step + 1 == steps:
-            value = float(model.loss(parts).detach())
-            if not math.isfinite(value):
-                raise _diverged(f"epoch {epoch}, step {step + 1}", f"a training loss of {value}")
-            if on_progress is not None:
-                on_progress(TrainingProgress(epoch, epochs, step + 1, steps, value, last))
-    return total
+        _check_finite(self.model, record)
+        self.history.append(record)
+        return record
 
+    def adjust(self, record: EpochRecord) -> None:
+        """Let the schedule lower the learning rate, or end the training."""
+        if self.schedule is None or not self.schedule.plateau(record.train.loss):
+            return
+        if self.schedule.drops == 2:
+            self.epochs = record.epoch
+        for group in self.optimiser.param_groups:
+            group["lr"] /= 10
 
-def _record(
-    model: VariationalAutoencoder,
-    images: TrainingImages,
-    config: TrainingConfig,
-    *,
-    train: Accumulator,
-    epoch: int,
-    learning_rate: float,
-    start: float,
-) -> EpochRecord:
-    rate, second, variance = train.per_dimension()
-    p = second if model.objective.second_head == P else None
-    score, threshold = (variance, THRESHOLDS["variance"]) if p is None else (p, THRESHOLDS["p"])
-    return EpochRecord(
-        epoch=epoch,
-        train=train.figures(),
-        held_out=evaluate(model, images, config),
-        rate_per_dimension=rate,
-        p=p,
-        posterior_variance=variance,
-        informative=sum(value < threshold for value in score),
-        learning_rate=learning_rate,
-        seconds=time.perf_counter() - start,
-    )
+    def save_checkpoint(self) -> None:
+        """Write the state in one step.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        with replacing(self.folder / CHECKPOINT_NAME) as part:
+            torch.save(
+                {
+                    "epoch": len(self.history),
+                    "config": dataclasses.asdict(self.config),
+                    "image_shape": self.model.image_shape,
+                    "scale": dataclasses.asdict(self.model.scale),
+                    "model": self.model.state_dict(),
+                    "optimiser": self.optimiser.state_dict(),
+                    "generator": self.generator.get_state(),
+                    "order": self.order.bit_generator.state,
+                },
+                part,
+            )
+
+    def _steps(self, epoch: int) -> Accumulator:
+        self.model.train()
+        total = Accumulator(self.model)
+        permuted = self.order.permutation(self.images.train)
+        size = self.config.batch_size
+        steps = math.ceil(len(permuted) / size)
+        for step in range(1, steps + 1):
+            samples = _batch(self.images, permuted[(step - 1) * size : step * size], self.generator)
+            parts = self.model(samples, self.generator)
+            self.optimiser.zero_grad(set_to_none=True)
+            self.model.surrogate(parts).backward()  # type: ignore[no-untyped-call]
+            self.optimiser.step()
+            total.add(parts)
+            if step % REPORT_EVERY == 0 or step == steps:
+                value = float(self.model.loss(parts).detach())
+                if not math.isfinite(value):
+                    raise _diverged(f"epoch {epoch}, step {step}", f"a training loss of {value}")
+                if self.on_progress is not None:
+                    last = self.history[-1] if self.history else None
+                    self.on_progress(TrainingProgress(epoch, self.epochs, step, steps, value, last))
+        return total
 
 
 def _check_finite(model: VariationalAutoencoder, record: EpochRecord) -> None:
@@ -267,30 +210,8 @@ def evaluate(model: VariationalAutoencoder, images: TrainingImages, config: Trai
     return total.figures()
 
 
-def _batch(images: TrainingImages, indices: np.ndarray, generator: torch.Generator) -> Tensor:
+def _batch(images: TrainingImages, indices: npt.NDArray[np.int64], generator: torch.Generator) -> Tensor:
     return torch.from_numpy(images.samples[indices]).to(generator.device)
-
-
-def _save_checkpoint(
-    path: Path,
-    model: VariationalAutoencoder,
-    *,
-    optimiser: torch.optim.Optimizer,
-    generator: torch.Generator,
-    config: TrainingConfig,
-    epoch: int,
-) -> None:
-    with replacing(path) as part:
-        torch.save(
-            {
-                "epoch": epoch,
-                "config": dataclasses.asdict(config),
-                "model": model.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "generator": generator.get_state(),
-            },
-            part,
-        )
 
 
 def _diverged(where: str, found: str) -> TrainingDivergedError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
+import importlib
 import json
 import os
 from collections.abc import Callable
@@ -79,7 +79,7 @@ def train(
     _require_torch()
     from exporters.networks import export_model
     from ngvae_tools.training.data import load_images
-    from ngvae_tools.training.loop import fit
+    from ngvae_tools.training.loop import Trainer
     from ngvae_tools.training.model import VariationalAutoencoder
     from ngvae_tools.training.networks import check_image_shape
 
@@ -97,7 +97,7 @@ def train(
         _write_json(folder / CONFIG_NAME, _config_body(config, dataset, images, fingerprint))
         sample_type = dataset.dtype.name
     with output_errors(folder):
-        history = fit(model, images, config, folder, on_progress)
+        history = Trainer(model, images, config, folder, on_progress).fit()
     encoder, decoder = export_model(
         model,
         folder / ENCODER_NAME,
@@ -128,7 +128,13 @@ def default_run(data: Path) -> Path:
 
 
 def default_data() -> tuple[Path, bool]:
-    """The paper's sprites, small, in the current folder; and whether they were made now."""
+    """The paper's sprites, small, in the current folder; and whether they were made now.
+
+    Raises:
+        MissingDependencyError: torch is not installed, so that they would be made for nothing.
+        OutputError: They cannot be written.
+    """
+    _require_torch()
     path = Path("sprites.h5")
     if path.exists():
         return path, False
@@ -150,13 +156,15 @@ def _config(config: TrainingConfig | None, options: dict[str, Any]) -> TrainingC
 
 
 def _require_torch() -> None:
-    if importlib.util.find_spec("torch") is None:
+    try:
+        importlib.import_module("torch")
+    except ImportError:
         raise MissingDependencyError(
             "torch is not installed",
             expected="torch, to train",
-            found="none",
+            found="none that can be imported",
             remedy="install it with: pip install 'ngvae-tools[cpu,train]'",
-        )
+        ) from None
 
 
 def _open_for(config: TrainingConfig, path: Path, dataset_key: str | None) -> ImageDataset:

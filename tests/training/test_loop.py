@@ -18,8 +18,9 @@ from ngvae_tools.contract import InputScale
 from ngvae_tools.errors import TrainingDivergedError
 from ngvae_tools.run import CHECKPOINT_NAME, HISTORY_NAME, EpochRecord
 from ngvae_tools.training.config import TrainingConfig
-from ngvae_tools.training.loop import PlateauSchedule, evaluate, fit
+from ngvae_tools.training.loop import Trainer, evaluate
 from ngvae_tools.training.model import VariationalAutoencoder
+from ngvae_tools.training.schedule import PlateauSchedule
 
 MODELS = [
     {},
@@ -34,7 +35,7 @@ QUICK = {"epochs": 2, "latent_dim": 4, "device": "cpu"}
 def trained(images, folder, on_progress=None, **options):
     config = TrainingConfig(**(QUICK | options))
     model = VariationalAutoencoder(config, images.samples.shape[1:], images.scale)
-    return model, fit(model, images, config, folder, on_progress)
+    return model, Trainer(model, images, config, folder, on_progress).fit()
 
 
 def digest(model):
@@ -223,7 +224,7 @@ def test_the_last_checkpoint_before_divergence_stays(few, run_folder):
                 model.encoder.heads.bias.fill_(math.nan)
 
     with pytest.raises(TrainingDivergedError, match=r"epoch 2.*weights that are not finite"):
-        fit(model, few, config, run_folder, poison)
+        Trainer(model, few, config, run_folder, poison).fit()
     assert stored(run_folder)["epoch"] == 1
     assert [dataclasses.replace(r, seconds=0) for r in parsed(run_folder)] == [
         dataclasses.replace(r, seconds=0) for r in history
@@ -256,6 +257,6 @@ def test_a_short_training_lowers_the_held_out_loss(sprites, make_images, run_fol
     config = TrainingConfig(**options, epochs=4, device="cpu", learning_rate=3e-3, batch_size=32)
     model = VariationalAutoencoder(config, (32, 32, 3), images.scale)
     before = evaluate(model, images, config)
-    after = fit(model, images, config, run_folder)[-1].held_out
+    after = Trainer(model, images, config, run_folder).fit()[-1].held_out
     assert after.loss < 0.9 * before.loss
     assert after.mse < before.mse
