@@ -110,6 +110,7 @@ def _export(
     data = model.SerializeToString(deterministic=True)
     with replacing(path) as part:
         part.write_bytes(data)
+        _check_contract(part, metadata, samples, input_name, output_names)
         difference = _difference(part, reference.eval(), samples, input_name, output_names)
         if not difference <= TOLERANCE:
             raise ExportError(
@@ -154,6 +155,35 @@ def _to_onnx(module: nn.Module, example: Tensor, input_name: str, output_names: 
     return model
 
 
+def _check_contract(
+    path: Path,
+    metadata: ModelMetadata,
+    samples: Sequence[np.ndarray[Any, Any]],
+    input_name: str,
+    output_names: tuple[str, ...],
+) -> None:
+    """The file as a reader sees it: its metadata, deterministic, and outputs of the shape that they promise."""
+    session = _session(path)
+    read_back = ModelMetadata.from_json(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
+    if read_back != _with_versions(metadata):
+        raise _refused(path, "metadata that read back as they were given", f"{read_back}", "correct the metadata")
+    shape = metadata.image_shape if metadata.role == "decoder" else (metadata.latent_dim,)
+    for batch in samples:
+        first, second = (session.run(list(output_names), {input_name: batch}) for _ in range(2))
+        for name, ours, again in zip(output_names, first, second, strict=True):
+            if ours.shape != (len(batch), *shape):
+                found = f"{name} of shape {ours.shape}"
+                raise _refused(path, f"shape {(len(batch), *shape)}", found, "correct the module or the metadata")
+            if not np.array_equal(ours, again, equal_nan=True):
+                found = f"{name} that changes from run to run"
+                raise _refused(path, "the same outputs for the same input", found, "return the heads, do not sample")
+
+
+def _refused(path: Path, expected: str, found: str, remedy: str) -> ExportError:
+    name = path.name.removesuffix(".part")
+    return ExportError(f"the export {name} was refused", expected=expected, found=found, remedy=remedy)
+
+
 def _difference(
     path: Path,
     reference: nn.Module,
@@ -171,7 +201,8 @@ def _difference(
         for ours, theirs in zip(found, expected, strict=True):
             if ours.shape != tuple(theirs.shape):
                 return float("inf")
-            largest = max(largest, float(np.abs(ours - theirs.numpy()).max()))
+            # Not the built-in max, which drops a NaN.
+            largest = float(np.maximum(largest, np.abs(ours - theirs.numpy()).max()))
     return largest
 
 

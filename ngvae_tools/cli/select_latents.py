@@ -83,7 +83,7 @@ def command(
             on_progress=on_progress,
         )
     if as_json:
-        print(record.to_json(), end="")
+        print(record.to_json(), end="", flush=True)
     else:
         from ngvae_tools.report.sources import open_sources
         from ngvae_tools.report.terminal import render

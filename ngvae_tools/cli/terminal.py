@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import shlex
 import sys
 import tempfile
@@ -75,7 +76,10 @@ class Terminal:
         from rich.console import Console
 
         console = Console(highlight=False)
-        console.print(renderable, markup=False)
+        # rich ends the process with an error where the reader of stdout has gone; print leaves that to us.
+        with console.capture() as text:
+            console.print(renderable, markup=False)
+        print(text.get(), end="", flush=True)
 
     @property
     def interactive(self) -> bool:
@@ -112,7 +116,8 @@ def guarded(function: Callable[P, T]) -> Callable[P, T]:
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+            sys.stdout.flush()
         except NgvaeToolsError as error:
             logger.error("%s", error)  # noqa: TRY400 - a sentence for the user, not a traceback
             print(f"Error: {error}", file=sys.stderr)
@@ -122,12 +127,15 @@ def guarded(function: Callable[P, T]) -> Callable[P, T]:
             print("\nInterrupted: no unfinished result was left under a final name.", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
-            raise
+            # The reader of our output has gone (ngvae-tools report | head); that is no error of ours.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit from None
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except Exception as error:  # noqa: BLE001 - the border: no traceback reaches a user
             print(f"Error: {_fault(error)}", file=sys.stderr)
             raise typer.Exit(INTERNAL_FAULT) from None
+        return result
 
     return run
 
@@ -135,7 +143,7 @@ def guarded(function: Callable[P, T]) -> Callable[P, T]:
 def _fault(error: Exception) -> str:
     """A sentence on an internal fault, its traceback kept where a report of it can use it."""
     details = traceback.format_exc()
-    logger.exception("a fault inside ngvae-tools")
+    logger.error("a fault inside ngvae-tools\n%s", details)
     with tempfile.NamedTemporaryFile("w", prefix="ngvae-tools-", suffix=".log", delete=False, encoding="utf-8") as file:
         file.write(details)
     summary = str(error).splitlines()[0] if str(error) else "no message"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,19 +104,23 @@ class EncoderSession:
         self.notes: list[str] = []
         if device == "auto" and self.provider == CPU and CUDA in require_onnxruntime().get_available_providers():
             self.notes.append("CUDA is offered by onnxruntime but did not start; the encoder ran on the CPU.")
+        # First of all: a decoder's outputs would only be named as heads that are missing.
+        text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        metadata = ModelMetadata.from_json(text) if text else None
+        if metadata is not None and metadata.role != "encoder":
+            raise _unfit(path, "an encoder", f"a {metadata.role}", "name the encoder file")
         self._outputs, self.second_head = self._find_heads(heads or HeadNames())
         self._input = self._find_input()
-        text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        self.metadata = ModelMetadata.from_json(text) if text else self._infer(input_options or InputOptions())
-        if self.metadata.role != "encoder":
-            raise _unfit(path, "an encoder", "a decoder", "name the encoder file")
+        self.metadata = metadata or self._infer(input_options or InputOptions())
+        self._check_input()
         self.family: PosteriorFamily = family_of(
             self.metadata.family, self.metadata.latent_dim, self.metadata.hyperparameters
         )
         if self.family.second_head != self.second_head:
             found = f"a head {self.second_head} with metadata of family {self.metadata.family}"
             raise _unfit(path, f"a head {self.family.second_head}", found, "export the model again")
-        self.scales_inside = text is not None
+        # Bytes and 16-bit samples cannot be scaled before the graph, so a model that takes them scales inside.
+        self.scales_inside = metadata is not None or self.metadata.sample_type != "float32"
         self._input_options = input_options or InputOptions()
 
     @property
@@ -131,7 +136,7 @@ class EncoderSession:
         """
         try:
             mu, second = self._session.run(list(self._outputs), {self._input.name: self._fed(samples)})
-        except Exception as error:  # onnxruntime's own exceptions share no public base
+        except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no public base
             raise _unfit(
                 self.path, "a graph that runs", _first_line(error), "check the model with onnx.checker"
             ) from None
@@ -147,11 +152,9 @@ class EncoderSession:
         return Heads(np.asarray(mu, dtype=np.float32), np.asarray(second, dtype=np.float32))
 
     def _fed(self, samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        if self.scales_inside:
-            return samples
-        options = self._input_options
-        images = samples.astype(np.float32)
-        if np.issubdtype(samples.dtype, np.integer):
+        images = samples if self.scales_inside else samples.astype(np.float32)
+        if not self.scales_inside and np.issubdtype(samples.dtype, np.integer):
+            options = self._input_options
             images *= (options.high - options.low) / np.iinfo(samples.dtype).max
             images += options.low
         return images.transpose(0, 3, 1, 2) if self.metadata.layout == "NCHW" else images
@@ -190,12 +193,27 @@ class EncoderSession:
             )
         return inputs[0]
 
+    def _check_input(self) -> None:
+        """Metadata that contradict the graph would only show as an error of the first run."""
+        metadata = self.metadata
+        height, width, channels = metadata.image_shape
+        axes = (channels, height, width) if metadata.layout == "NCHW" else metadata.image_shape
+        fits = all(not isinstance(n, int) or n == axis for n, axis in zip(self._input.shape[1:], axes, strict=True))
+        if not fits or SAMPLE_TYPES[self._input.type] != metadata.sample_type:
+            raise _unfit(
+                self.path,
+                f"an input of {metadata.sample_type} {_shape_text(['N', *axes])}, as its metadata say",
+                f"{self._input.type} {_shape_text(self._input.shape)}",
+                "export it again",
+            )
+
     def _infer(self, options: InputOptions) -> ModelMetadata:
         """What the shapes tell of a model without metadata."""
         shape = self._input.shape
         layout = options.layout or _infer_layout(self.path, shape)
         axes = [shape[i] for i in ((1, 2, 3) if layout == "NHWC" else (2, 3, 1))]
-        latent_dim = next(o.shape[-1] for o in self._session.get_outputs() if o.name == self._outputs[0])
+        outputs = {output.name: output.shape for output in self._session.get_outputs()}
+        latent_dim: Any = next(iter(outputs[self._outputs[0]][1:]), "unknown")
         if not all(isinstance(n, int) and n > 0 for n in (*axes, latent_dim)):
             raise _unfit(
                 self.path,
@@ -237,7 +255,7 @@ def _open(path: Path, data: bytes, device: str, threads: int) -> Any:
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(data, options, providers=providers)
-    except Exception as error:  # onnxruntime's own exceptions share no public base
+    except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no public base
         raise _unfit(path, "an ONNX model that onnxruntime can run", _first_line(error), "export it again") from None
 
 
@@ -254,13 +272,25 @@ def _refuse_foreign_files(path: Path, data: bytes) -> None:
     if not model.graph.node:
         start = f"{len(data)} bytes that start with {data[:8]!r}"
         raise _unfit(path, "an ONNX file", start, "name the .onnx file that an exporter wrote")
-    if any(uses_external_data(tensor) for tensor in model.graph.initializer):
+    if any(uses_external_data(tensor) for tensor in _tensors(model)):
         raise _unfit(
             path,
             "an ONNX model in one file",
             "weights in another file",
             "save it as one file: onnx.save(onnx.load(path), path)",
         )
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """Every tensor of a model: initializers, sparse ones, those of constants, in subgraphs and functions too."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for part in value if isinstance(value, Sequence) else [value]:
+            if part.DESCRIPTOR.name == "TensorProto":
+                yield part
+            else:
+                yield from _tensors(part)
 
 
 def _infer_layout(path: Path, shape: list[Any]) -> Layout:

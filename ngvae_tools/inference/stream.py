@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from ngvae_tools.contract import P
+from ngvae_tools.contract import LOGVAR, P
 from ngvae_tools.datasets import ImageDataset, Rejection, Samples
 from ngvae_tools.errors import ContractError
 from ngvae_tools.inference.providers import available_cpus
@@ -44,7 +44,7 @@ class EncodedBlock:
 
 def encode_blocks(
     dataset: ImageDataset, session: EncoderSession, *, block: int, batch_size: int
-) -> Iterator[EncodedBlock]:
+) -> Generator[EncodedBlock]:
     """Read, encode and yield blocks in order of index; reading runs ahead of encoding in threads.
 
     Args:
@@ -94,6 +94,9 @@ def _encode(
     starts = range(0, len(samples.index), batch_size)
     heads = _concatenate([session.encode(samples.images[start : start + batch_size]) for start in starts], session)
     finite = np.isfinite(heads.mu).all(axis=1) & np.isfinite(heads.second).all(axis=1)
+    if session.second_head == LOGVAR:
+        with np.errstate(over="ignore"):
+            finite &= np.isfinite(np.exp(heads.second.astype(np.float64))).all(axis=1)
     fitting = Heads(heads.mu[finite], heads.second[finite])
     if session.second_head == P and ((fitting.second < 0) | (fitting.second > 1)).any():
         raise ContractError(

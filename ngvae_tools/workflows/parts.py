@@ -45,15 +45,17 @@ class SelectionParts:
         self._created = not self.folder.exists()
         with output_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+            # A killed run leaves its parts, and rejections of another run must not be taken for ours.
+            self._remove()
             self._files[self._spool] = self._spool.open("wb")
         return self
 
     def __exit__(self, *exception: object) -> None:
+        while self._files:
+            with suppress(OSError):
+                self._close()
         with suppress(OSError):
-            self._close()
-        with suppress(OSError):
-            for path in (self._spool, self.latents, self._rejected, self._record):
-                path.unlink(missing_ok=True)
+            self._remove()
             if self._created and not any(self.folder.iterdir()):
                 self.folder.rmdir()
 
@@ -91,12 +93,14 @@ class SelectionParts:
         with output_errors(self.folder):
             self._close()
             self._record.write_text(record.to_json(), encoding="utf-8")
+            parts = [part for part in (self._rejected, self.latents, self._record) if part.exists()]
+            # All of it is on the disk before anything of an old result goes.
+            for part in parts:
+                flush_to_disk(part)
             (self.folder / RECORD_NAME).unlink(missing_ok=True)
             (self.folder / REJECTED_NAME).unlink(missing_ok=True)
-            for part in (self._rejected, self.latents, self._record):
-                if part.exists():
-                    flush_to_disk(part)
-                    part.replace(part.with_suffix(""))
+            for part in parts:
+                part.replace(part.with_suffix(""))
             flush_to_disk(self.folder)
 
     def _reject(self, rejection: Rejection) -> None:
@@ -105,6 +109,10 @@ class SelectionParts:
         # ASCII escapes keep surrogates, and with them any file name, reversible.
         line = {"index": rejection.index, "id": rejection.identifier, "reason": rejection.reason}
         self._files[self._rejected].write(json.dumps(line).encode("ascii") + b"\n")
+
+    def _remove(self) -> None:
+        for path in (self._spool, self.latents, self._rejected, self._record):
+            path.unlink(missing_ok=True)
 
     def _close(self) -> None:
         while self._files:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ngvae_tools.analysis.selection import check_rule, select
 from ngvae_tools.analysis.statistics import LatentStatistics
 from ngvae_tools.contract import P, Resize
 from ngvae_tools.datasets import ImageDataset, Rejection, open_dataset
-from ngvae_tools.errors import DatasetError, OutputError
+from ngvae_tools.errors import DatasetError, OptionError, OutputError
 from ngvae_tools.files import output_errors, refuse_existing, sha256_of
 from ngvae_tools.inference.providers import CUDA
 from ngvae_tools.inference.session import EncoderSession, HeadNames, InputOptions
@@ -98,6 +99,8 @@ def select_latents(
         (0, 3, 4, 7, 9, 12)
     """
     started = time.perf_counter()
+    _check_positive("--batch-size", batch_size)
+    _check_positive("--threads", threads)
     encoder_path, data_path = encoder_of(Path(model)), Path(data)
     folder = Path(output) if output is not None else default_output(Path(model), data_path)
     refuse_existing(folder / RECORD_NAME, overwrite=overwrite)
@@ -140,6 +143,16 @@ def default_batch_size(session: EncoderSession) -> int:
     return 256 if session.provider == CUDA else 32
 
 
+def _check_positive(option: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise OptionError(
+            f"{option} cannot be used",
+            expected="a whole number above 0",
+            found=str(value),
+            remedy="pass another, or leave it out",
+        )
+
+
 def _open_for(session: EncoderSession, path: Path, dataset_key: str | None, resize: Resize | None) -> ImageDataset:
     metadata = session.metadata
     return open_dataset(
@@ -180,17 +193,18 @@ def _stream(
     statistics = LatentStatistics.empty(session.latent_dim, with_p=with_p)
     first_rejected: Rejection | None = None
     done = n_rejected = 0
-    for block in encode_blocks(dataset, session, block=BLOCK, batch_size=batch_size):
-        mu, second = block.heads.mu.astype(np.float64), block.heads.second.astype(np.float64)
-        of_block = LatentStatistics.of(session.family.posterior(mu, second), second if with_p else None)
-        statistics = statistics.merge(of_block)
-        parts.add(block)
-        if block.rejected:
-            first_rejected = first_rejected or block.rejected[0]
-        n_rejected += len(block.rejected)
-        done += block.size
-        if on_progress is not None:
-            on_progress(SelectionProgress(done, n_rejected, len(dataset)))
+    with closing(encode_blocks(dataset, session, block=BLOCK, batch_size=batch_size)) as blocks:
+        for block in blocks:
+            mu, second = block.heads.mu.astype(np.float64), block.heads.second.astype(np.float64)
+            of_block = LatentStatistics.of(session.family.posterior(mu, second), second if with_p else None)
+            statistics = statistics.merge(of_block)
+            parts.add(block)
+            if block.rejected:
+                first_rejected = first_rejected or block.rejected[0]
+            n_rejected += len(block.rejected)
+            done += block.size
+            if on_progress is not None:
+                on_progress(SelectionProgress(done, n_rejected, len(dataset)))
     if not len(dataset) == done == statistics.mu.count + n_rejected:
         raise OutputError(
             "images were lost on the way",

@@ -1,0 +1,153 @@
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+import ngvae_tools
+from ngvae_tools import select_latents, train
+from ngvae_tools.errors import DatasetError, OptionError, OutputError
+from ngvae_tools.record import AnalysisRecord
+from ngvae_tools.run import RunRecord
+
+FILES = ["checkpoint.pt", "config.json", "decoder.onnx", "encoder.onnx", "history.jsonl", "summary.json"]
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """Sprites as PNG files of mixed sizes, two of them unusable."""
+    from PIL import Image
+
+    from ngvae_tools.datasets import write_sprites
+
+    folder = tmp_path_factory.mktemp("mixed") / "images"
+    folder.mkdir()
+    for size in (20, 33):
+        path = folder.parent / f"{size}.h5"
+        write_sprites(path, images=20, size=size, seed=size)
+        with h5py.File(path) as file:
+            for index, image in enumerate(file["images"][:]):
+                Image.fromarray(image[:, : size - 3]).save(folder / f"{size}-{index:02d}.png")
+    (folder / "20-05.png").write_bytes(b"broken")
+    Image.new("L", (20, 20)).save(folder / "33-05.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def mixed_run(mixed, tmp_path_factory):
+    output = tmp_path_factory.mktemp("mixed-run") / "run"
+    return train(mixed, output, epochs=1, latent_dim=3, resize="pad", size=16, held_out=0.25, batch_size=8)
+
+
+class TestRun:
+    def test_files_and_record(self, run, sprites):
+        assert sorted(path.name for path in run.folder.iterdir()) == FILES
+        assert RunRecord.read(run.folder) == run
+        assert len(run.epochs) == 1
+        assert run.config["data"]["n_images"] == 200
+        assert run.config["data"]["path"] == str(sprites.resolve())
+        assert run.config["options"]["latent_dim"] == 6
+        assert run.summary["epochs"] == 1
+        for name in ("encoder.onnx", "decoder.onnx"):
+            export = run.summary["exports"][name]
+            assert export["bytes"] == (run.folder / name).stat().st_size
+            assert export["max_abs_difference"] <= 1e-4
+
+    def test_held_out_figures(self, run):
+        assert (run.config["data"]["n_train"], run.config["data"]["n_held_out"]) == (180, 20)
+        held_out = run.epochs[-1].held_out
+        assert held_out is not None
+        assert run.summary["held_out"]["mse"] == held_out.mse != run.epochs[-1].train.mse
+        assert 0 < held_out.mse < 1
+
+    def test_the_encoder_is_ready_for_select_latents(self, run, sprites, tmp_path):
+        record = select_latents(run.folder, sprites, tmp_path / "out")
+        assert record.model.latent_dim == 6
+        assert record.model.family == "normal-gamma-mixture"
+        assert record.data.fingerprint == run.config["data"]["fingerprint"]
+
+    def test_an_existing_run_is_refused_and_kept(self, run, sprites):
+        before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
+        with pytest.raises(OutputError, match="--overwrite"):
+            train(sprites, run.folder, epochs=1)
+        assert {path.name: path.read_bytes() for path in run.folder.iterdir()} == before
+
+    def test_an_unfit_data_set_keeps_the_old_run(self, run, tmp_path, as_h5):
+        before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
+        with pytest.raises(DatasetError, match="multiples of 16"):
+            train(as_h5(tmp_path / "d.h5", np.ones((9, 20, 20, 3), np.uint8)), run.folder, overwrite=True)
+        assert {path.name: path.read_bytes() for path in run.folder.iterdir()} == before
+
+    def test_an_unknown_option_is_named(self, sprites, tmp_path):
+        with pytest.raises(OptionError, match="latent_dims"):
+            train(sprites, tmp_path / "run", latent_dims=3)
+        assert not (tmp_path / "run").exists()
+
+    def test_the_library_offers_it(self):
+        assert ngvae_tools.train is train
+
+
+@pytest.mark.slow
+class TestResize:
+    def test_mixed_sizes_train_and_the_unfit_are_named(self, mixed_run):
+        data = mixed_run.config["data"]
+        assert data["image_shape"] == [16, 16, 3]
+        assert data["n_images"] == 40
+        assert data["n_train"] + data["n_held_out"] == 38
+        assert data["n_held_out"] == round(38 * 0.25)
+        assert [r["id"] for r in data["rejected"]] == ["20-05.png", "33-05.png"]
+        assert all(r["reason"] for r in data["rejected"])
+
+    def test_select_latents_resizes_as_in_training(self, mixed, mixed_run, tmp_path):
+        record = select_latents(mixed_run.encoder, mixed, tmp_path / "out")
+        assert record.data.resize == "pad"
+        assert record.data.image_shape == (16, 16, 3)
+        assert (record.data.n_images, record.data.n_rejected) == (40, 2)
+        other = select_latents(mixed_run.encoder, mixed, tmp_path / "other", resize="stretch")
+        assert other.data.resize == "stretch"
+        assert other.covariance != record.covariance
+
+    def test_without_resize_the_sizes_are_refused(self, mixed, tmp_path):
+        with pytest.raises(DatasetError, match="--resize"):
+            train(mixed, tmp_path / "run", epochs=1)
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_replacing_a_run_leaves_nothing_of_the_old(tmp_path, as_h5):
+    data = as_h5(tmp_path / "d.h5", np.random.default_rng(0).integers(0, 255, (20, 16, 16, 1), dtype=np.uint8))
+    train(data, tmp_path / "run", epochs=2, latent_dim=2, seed=1)
+    second = train(data, tmp_path / "run", epochs=1, latent_dim=3, held_out=0.0, overwrite=True)
+    assert sorted(path.name for path in second.folder.iterdir()) == FILES
+    assert len(second.epochs) == 1
+    assert second.epochs[0].held_out is second.summary["held_out"] is None
+    assert select_latents(second.encoder, data, tmp_path / "out").model.latent_dim == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_samples_of_other_types_train(tmp_path, as_h5, dtype):
+    images = np.random.default_rng(0).integers(500, 9000, (60, 16, 16, 2)).astype(dtype)
+    run = train(as_h5(tmp_path / "d.h5", images), tmp_path / "run", epochs=1, latent_dim=2)
+    scale = run.config["data"]["scale"]
+    assert 500 <= scale["low"] < 700
+    assert 8800 < scale["high"] <= 9000
+    record = select_latents(run.encoder, tmp_path / "d.h5", tmp_path / "out")
+    assert record.data.n_rejected == 0
+    assert AnalysisRecord.read(tmp_path / "out") == record
+
+
+@pytest.mark.slow
+def test_the_same_seed_trains_the_same_in_two_processes(command_line, sprites, tmp_path):
+    histories = []
+    for name, seed in (("one", 3), ("two", 3), ("three", 4)):
+        found = command_line("train", sprites, "-o", name, "--epochs", 2, "--seed", seed, "--device", "cpu", "-q")
+        assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+        lines = [json.loads(line) for line in (tmp_path / name / "history.jsonl").read_text().splitlines()]
+        for line in lines:
+            line.pop("seconds")
+        histories.append(lines)
+    assert histories[0] == histories[1] != histories[2]
+    for name in ("encoder.onnx", "decoder.onnx"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+        assert (tmp_path / "one" / name).read_bytes() != (tmp_path / "three" / name).read_bytes()
