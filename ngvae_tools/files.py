@@ -171,14 +171,14 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def refuse_existing(path: Path, *, overwrite: bool) -> None:
-    """Raise `OutputError` if `path` exists and may not be replaced."""
+def refuse_existing(path: Path, *, overwrite: bool, found: str = "a finished result") -> None:
+    """Raise `OutputError` if `path` exists and may not be replaced; `found` says what it is."""
     with output_errors(path):
         exists = path.exists()
     if exists and not overwrite:
         raise OutputError(
             f"{path} already exists",
             expected="an unused name",
-            found="a finished result",
+            found=found,
             remedy="name another place with --output, or pass --overwrite to replace it",
         )

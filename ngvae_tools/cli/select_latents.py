@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ngvae_tools.cli.terminal import DatasetKey, LogFile, Overwrite, Quiet, Terminal, logger
+from ngvae_tools.cli.terminal import FINISHED_WITH_REJECTED, DatasetKey, LogFile, Overwrite, Quiet, Terminal, logger
 from ngvae_tools.errors import OptionError
 
 if TYPE_CHECKING:
     from ngvae_tools.workflows.select import SelectionProgress
-
-FINISHED_WITH_REJECTED = 3
 
 
 def command(

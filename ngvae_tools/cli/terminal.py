@@ -24,6 +24,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 INTERNAL_FAULT = 1
+FINISHED_WITH_REJECTED = 3
 INTERRUPTED = 130
 
 logger = logging.getLogger("ngvae_tools")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ngvae_tools.cli.terminal import DatasetKey, LogFile, Overwrite, Quiet, Terminal, logger
+from ngvae_tools.cli.terminal import FINISHED_WITH_REJECTED, DatasetKey, LogFile, Overwrite, Quiet, Terminal, logger
 from ngvae_tools.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -112,8 +112,13 @@ def command(
     rejected = run.config["data"]["rejected"]
     if rejected:
         first = rejected[0]
-        terminal.say(f"{len(rejected)} images could not be used, such as {first['id']}: {first['reason']}.")
+        terminal.say(
+            f"{len(rejected):,} images could not be used, such as {first['id']}: {first['reason']}; "
+            f"{folder / 'config.json'} names them all."
+        )
     terminal.next("select-latents", run.encoder, data)
+    if rejected:
+        raise typer.Exit(FINISHED_WITH_REJECTED)
 
 
 def _figures(epoch: EpochRecord) -> str:

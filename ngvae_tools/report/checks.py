@@ -62,8 +62,7 @@ def check_run(path: Path, record: RunRecord) -> None:
         RecordError: Epochs differ in their number of dimensions, or hold something else than numbers.
     """
     shapes = {
-        (len(e.rate_per_dimension), len(e.posterior_variance), None if e.p is None else len(e.p))
-        for e in record.epochs
+        (len(e.rate_per_dimension), len(e.posterior_variance), None if e.p is None else len(e.p)) for e in record.epochs
     }
     _require(path, len(shapes) <= 1, "the same number of dimensions in every epoch")
     _require(path, all(isinstance(n, int | float) for e in record.epochs for n in _numbers(e)), "numbers")

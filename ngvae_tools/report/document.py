@@ -47,9 +47,7 @@ def _run(named: NamedRun) -> dict[str, Any]:
 
 
 def _object(parts: dict[str, str]) -> str:
-    return (
-        "{\n" + textwrap.indent(",\n".join(f"{json.dumps(k)}: {v}" for k, v in parts.items()), "  ") + "\n}"
-    )
+    return "{\n" + textwrap.indent(",\n".join(f"{json.dumps(k)}: {v}" for k, v in parts.items()), "  ") + "\n}"
 
 
 def _array(parts: list[str]) -> str:

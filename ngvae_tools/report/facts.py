@@ -101,9 +101,7 @@ def comparison_notes(analyses: Sequence[NamedAnalysis]) -> list[str]:
     """What a reader of the comparison must know: units, other data, undefined numbers and why."""
     result = ["Entropy and total correlation are in nats; the ceiling of the entropy is ln K."]
     if len({named.record.data.fingerprint for named in analyses}) > 1:
-        result.append(
-            "The analyses did not see the same data, so their numbers are not comparable one to one."
-        )
+        result.append("The analyses did not see the same data, so their numbers are not comparable one to one.")
     result += [
         f"{ABSENT} in {named.name}: {' '.join(notes(named.record))}"
         for named in analyses
@@ -145,8 +143,6 @@ def _nats(value: float | None) -> str:
 
 
 def _other(rule: Selection, chosen: Selection) -> str:
-    differing = [
-        k for k, (a, b) in enumerate(zip(rule.informative, chosen.informative, strict=True)) if a != b
-    ]
+    differing = [k for k, (a, b) in enumerate(zip(rule.informative, chosen.informative, strict=True)) if a != b]
     agreement = f"disagrees on {indices(differing)}" if differing else "the same dimensions"
     return f"{rule_text(rule)}: {rule.count} informative, {agreement}"

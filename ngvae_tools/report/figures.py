@@ -43,9 +43,7 @@ def p_over_epochs(run: NamedRun) -> str:
     from matplotlib.figure import Figure
 
     name = progress.score_name(epochs)
-    label = (
-        "mean p (near 0 = informative)" if name == "p" else "mean posterior variance (near 0 = informative)"
-    )
+    label = "mean p (near 0 = informative)" if name == "p" else "mean posterior variance (near 0 = informative)"
     histories = list(zip(*(progress.scores(epoch) for epoch in epochs), strict=True))
     finite = [v for line in histories for v in line if math.isfinite(v)]
     top = 1.0 if name == "p" else max([1.0, *finite])
@@ -53,9 +51,7 @@ def p_over_epochs(run: NamedRun) -> str:
     with style():
         figure = Figure(figsize=(7.2, 3.9))
         axes = figure.add_axes((0.085, 0.13, 0.68, 0.83))
-        looks: dict[int, dict[str, Any]] = {
-            k: {"color": FAINT, "linewidth": 1.0} for k in range(len(histories))
-        }
+        looks: dict[int, dict[str, Any]] = {k: {"color": FAINT, "linewidth": 1.0} for k in range(len(histories))}
         for i, k in enumerate(chosen):
             dashes = _DASHES[i // len(_COLOURS) % len(_DASHES)]
             looks[k] = {"color": _COLOURS[i % len(_COLOURS)], "linestyle": dashes, "zorder": 3}

@@ -56,13 +56,9 @@ def covariance_heatmap(records: Sequence[AnalysisRecord], names: Sequence[str] |
         used = list(grid.flat[: len(shown)])
         for axes, (record, title) in zip(used, shown, strict=True):
             image = _panel(axes, record, title)
-        bar = figure.colorbar(
-            image, ax=used, shrink=0.8 / lines if lines > 1 else 0.8, ticks=[-1, -0.5, 0, 0.5, 1]
-        )
+        bar = figure.colorbar(image, ax=used, shrink=0.8 / lines if lines > 1 else 0.8, ticks=[-1, -0.5, 0, 0.5, 1])
         bar.outline.set_visible(False)
-        return svg_of(
-            figure, "Heat map of the scaled covariance of mu: " + ", ".join(plain(t) for _, t in shown)
-        )
+        return svg_of(figure, "Heat map of the scaled covariance of mu: " + ", ".join(plain(t) for _, t in shown))
 
 
 def _panel(axes: Axes, record: AnalysisRecord, title: str) -> AxesImage:

@@ -224,9 +224,7 @@ def _contents(folder: Path) -> str:
     except OSError as error:
         return error.strerror or str(error)
     more = f" and {len(names) - 6} more" if len(names) > 6 else ""
-    return (
-        "a folder with " + ", ".join(plain(name) for name in names[:6]) + more if names else "an empty folder"
-    )
+    return "a folder with " + ", ".join(plain(name) for name in names[:6]) + more if names else "an empty folder"
 
 
 def _neither(path: Path, found: str) -> RecordError:

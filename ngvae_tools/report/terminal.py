@@ -59,9 +59,7 @@ def dimension_table(record: AnalysisRecord, *, every: bool = False, fold_above: 
     """
     with_p = any(row.p_mean is not None for row in record.dimensions)
     p_heads = ["p, mean ± std\n(near 0 =\ninformative)"] if with_p else []
-    table = _table(
-        ["", "dimension", *p_heads, "posterior\nvariance", "mean\nof mu", "variance\nof mu"], left=2
-    )
+    table = _table(["", "dimension", *p_heads, "posterior\nvariance", "mean\nof mu", "variance\nof mu"], left=2)
     rows = facts.ordered(record)
     fold = not every and len(rows) > fold_above
     for row in rows:
@@ -88,9 +86,7 @@ def totals(record: AnalysisRecord) -> RenderableType:
     """The analysis as a whole, a label and a value a line, then its notes as sentences."""
     from rich.console import Group
 
-    return Group(
-        _pairs(facts.totals_rows(record)), *(_paragraph(f"Note: {note}") for note in facts.notes(record))
-    )
+    return Group(_pairs(facts.totals_rows(record)), *(_paragraph(f"Note: {note}") for note in facts.notes(record)))
 
 
 def comparison_table(sources: Sources) -> RenderableType:
@@ -133,11 +129,7 @@ def run_view(run: NamedRun, *, every: bool = False) -> RenderableType:
     for row in progress.figure_rows(last):
         _add(figures, *row)
     name = progress.score_name(epochs)
-    top = (
-        1.0
-        if last.p is not None
-        else max([1.0, *(v for e in epochs for v in progress.scores(e) if v < 1e300)])
-    )
+    top = 1.0 if last.p is not None else max([1.0, *(v for e in epochs for v in progress.scores(e) if v < 1e300)])
     legend = f"{name} over epochs from 0 to {top:.3g}; {name} near 0 = informative; {MARK} informative now"
     bars = _table(["", "dimension", f"{name} over epochs", "now"], left=3)
     chosen = progress.informative(last)

@@ -62,11 +62,7 @@ def indices(values: Iterable[int]) -> str:
 def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     """Nested JSON as rows of dotted name and text."""
     if isinstance(value, dict):
-        return [
-            row
-            for key, inner in value.items()
-            for row in flat(inner, f"{prefix}.{key}" if prefix else str(key))
-        ]
+        return [row for key, inner in value.items() for row in flat(inner, f"{prefix}.{key}" if prefix else str(key))]
     if isinstance(value, list | tuple):
         return [(plain(prefix), ", ".join(plain(inner) for inner in value))]
     return [(plain(prefix), ABSENT if value is None else plain(value))]

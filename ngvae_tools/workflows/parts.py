@@ -42,8 +42,8 @@ class SelectionParts:
         self._files: dict[Path, IO[bytes]] = {}
 
     def __enter__(self) -> Self:
-        self._created = not self.folder.exists()
         with output_errors(self.folder):
+            self._created = [place for place in (self.folder, *self.folder.parents) if not place.exists()]
             self.folder.mkdir(parents=True, exist_ok=True)
             # A killed run leaves its parts, and rejections of another run must not be taken for ours.
             self._remove()
@@ -56,8 +56,8 @@ class SelectionParts:
                 self._close()
         with suppress(OSError):
             self._remove()
-            if self._created and not any(self.folder.iterdir()):
-                self.folder.rmdir()
+            for place in self._created:
+                place.rmdir()  # refuses, and ends this, where a result lies
 
     def add(self, block: EncodedBlock) -> None:
         """Append a block's latents and rejections.

@@ -84,7 +84,9 @@ def train(
     from ngvae_tools.training.networks import check_image_shape
 
     folder = Path(output) if output is not None else default_run(Path(data))
-    refuse_existing(folder / CONFIG_NAME, overwrite=overwrite)
+    finished = (folder / SUMMARY_NAME).exists()
+    found = "a finished run" if finished else "a run that did not finish, its last checkpoint with it"
+    refuse_existing(folder / CONFIG_NAME, overwrite=overwrite, found=found)
     with _open_for(config, Path(data), dataset_key) as dataset:
         check_image_shape(dataset.image_shape)
         images = load_images(dataset, held_out=config.held_out, seed=config.seed)
