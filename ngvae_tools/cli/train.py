@@ -111,9 +111,11 @@ def command(
         )
     rejected = run.config["data"]["rejected"]
     if rejected:
+        from ngvae_tools.report.words import plural
+
         first = rejected[0]
         terminal.say(
-            f"{len(rejected):,} images could not be used, such as {first['id']}: {first['reason']}; "
+            f"{plural(len(rejected), 'image', 'images')} could not be used, such as {first['id']}: {first['reason']}; "
             f"{folder / 'config.json'} names them all."
         )
     terminal.next("select-latents", run.encoder, data)

@@ -158,6 +158,16 @@ class TestSelectLatents:
         lines = (tmp_path / "out/rejected.jsonl").read_text().splitlines()
         assert [json.loads(line)["id"] for line in lines] == ["00001.png", "00004.png"]
 
+    @pytest.mark.slow
+    def test_training_with_a_rejected_image_gives_exit_code_3(self, command_line, as_pngs, tmp_path):
+        folder = as_pngs(tmp_path / "d", np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), dtype=np.uint8))
+        (folder / "00004.png").write_bytes(b"broken")
+        found = command_line("train", folder, "-o", "run", "--epochs", "1", "--latent-dim", "2")
+        assert found.returncode == 3, found.stderr
+        assert "1 image could not be used, such as 00004.png" in found.stderr
+        rejected = json.loads((tmp_path / "run/config.json").read_text())["data"]["rejected"]
+        assert [line["id"] for line in rejected] == ["00004.png"]
+
     def test_a_foreign_model_by_flags(self, command_line, as_h5, tmp_path):
         linear = Linear()
         linear.save(tmp_path / "m.onnx", metadata=None, sample_type="float32", layout="NCHW", names=("mean", "gate"))

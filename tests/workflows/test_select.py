@@ -449,6 +449,15 @@ class TestOutput:
             select_latents(encoder, tmp_path / "none.h5", tmp_path / "out")
         assert list((tmp_path / "out").iterdir()) == []
 
+    def test_parents_made_for_nothing_are_taken_away_and_others_stay(self, tmp_path, as_h5, encoder):
+        (tmp_path / "mine").mkdir()
+        images = images_of(1500)
+        images[:, -1, -1, -1] = 255
+        bad = as_h5(tmp_path / "bad.h5", images)
+        with pytest.raises(DatasetError):
+            select_latents(encoder, bad, tmp_path / "mine/a/b/out")
+        assert list((tmp_path / "mine").iterdir()) == []
+
     def test_parts_of_a_killed_run_are_cleaned(self, tmp_path, encoder, data, listed):
         out = tmp_path / "out"
         out.mkdir()

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import h5py
 import numpy as np
@@ -71,6 +72,14 @@ class TestRun:
         with pytest.raises(OutputError, match="--overwrite"):
             train(sprites, run.folder, epochs=1)
         assert {path.name: path.read_bytes() for path in run.folder.iterdir()} == before
+
+    def test_a_run_that_did_not_finish_is_called_so(self, run, sprites, tmp_path):
+        shutil.copytree(run.folder, tmp_path / "run")
+        with pytest.raises(OutputError, match="found a finished run"):
+            train(sprites, tmp_path / "run", epochs=1)
+        (tmp_path / "run/summary.json").unlink()
+        with pytest.raises(OutputError, match="did not finish"):
+            train(sprites, tmp_path / "run", epochs=1)
 
     def test_an_unfit_data_set_keeps_the_old_run(self, run, tmp_path, as_h5):
         before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
