@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ngvae_tools.contract import LOGVAR, METADATA_KEY, MU, InputScale, Layout, ModelMetadata, P
-from ngvae_tools.errors import ContractError, OptionError
+from ngvae_tools.errors import OptionError
+from ngvae_tools.inference.onnx_file import read_onnx, unfit
 from ngvae_tools.inference.providers import (
     CPU,
     CUDA,
@@ -95,7 +95,7 @@ class EncoderSession:
         input_options: InputOptions | None = None,
     ) -> None:
         self.path = path
-        data = _read(path)
+        data = read_onnx(path)
         self.sha256 = hashlib.sha256(data).hexdigest()
         self._session = _open(path, data, device, threads or available_cpus())
         self.provider: str = self._session.get_providers()[0]
@@ -108,7 +108,7 @@ class EncoderSession:
         text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         metadata = ModelMetadata.from_json(text) if text else None
         if metadata is not None and metadata.role != "encoder":
-            raise _unfit(path, "an encoder", f"a {metadata.role}", "name the encoder file")
+            raise unfit(path, "an encoder", f"a {metadata.role}", "name the encoder file")
         self._outputs, self.second_head = self._find_heads(heads or HeadNames())
         self._input = self._find_input()
         self.metadata = metadata or self._infer(input_options or InputOptions())
@@ -118,7 +118,7 @@ class EncoderSession:
         )
         if self.family.second_head != self.second_head:
             found = f"a head {self.second_head} with metadata of family {self.metadata.family}"
-            raise _unfit(path, f"a head {self.family.second_head}", found, "export the model again")
+            raise unfit(path, f"a head {self.family.second_head}", found, "export the model again")
         # Bytes and 16-bit samples cannot be scaled before the graph, so a model that takes them scales inside.
         self.scales_inside = metadata is not None or self.metadata.sample_type != "float32"
         self._input_options = input_options or InputOptions()
@@ -137,13 +137,13 @@ class EncoderSession:
         try:
             mu, second = self._session.run(list(self._outputs), {self._input.name: self._fed(samples)})
         except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no public base
-            raise _unfit(
+            raise unfit(
                 self.path, "a graph that runs", _first_line(error), "check the model with onnx.checker"
             ) from None
         expected = (len(samples), self.latent_dim)
         for name, head in zip(self._outputs, (mu, second), strict=True):
             if head.shape != expected:
-                raise _unfit(
+                raise unfit(
                     self.path,
                     f"{name} of shape {expected}",
                     f"shape {head.shape}",
@@ -174,7 +174,7 @@ class EncoderSession:
                 return (mu, name), kind
         listed = ", ".join(f"{o.name} {_shape_text(o.shape)}" for o in outputs.values())
         wanted = " or ".join(f"({mu}, {name})" for name, _ in candidates)
-        raise _unfit(
+        raise unfit(
             self.path,
             f"outputs {wanted}",
             f"outputs {listed}",
@@ -185,7 +185,7 @@ class EncoderSession:
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in SAMPLE_TYPES:
             listed = ", ".join(f"{i.name} {i.type} {_shape_text(i.shape)}" for i in inputs) or "none"
-            raise _unfit(
+            raise unfit(
                 self.path,
                 "one input of images with four axes, uint8, uint16 or float32",
                 f"inputs {listed}",
@@ -200,7 +200,7 @@ class EncoderSession:
         axes = (channels, height, width) if metadata.layout == "NCHW" else metadata.image_shape
         fits = all(not isinstance(n, int) or n == axis for n, axis in zip(self._input.shape[1:], axes, strict=True))
         if not fits or SAMPLE_TYPES[self._input.type] != metadata.sample_type:
-            raise _unfit(
+            raise unfit(
                 self.path,
                 f"an input of {metadata.sample_type} {_shape_text(['N', *axes])}, as its metadata say",
                 f"{self._input.type} {_shape_text(self._input.shape)}",
@@ -215,7 +215,7 @@ class EncoderSession:
         outputs = {output.name: output.shape for output in self._session.get_outputs()}
         latent_dim: Any = next(iter(outputs[self._outputs[0]][1:]), "unknown")
         if not all(isinstance(n, int) and n > 0 for n in (*axes, latent_dim)):
-            raise _unfit(
+            raise unfit(
                 self.path,
                 "fixed height, width, channels and latent dimensions",
                 f"input {_shape_text(shape)} and {self._outputs[0]} of {latent_dim} dimensions",
@@ -239,64 +239,22 @@ class EncoderSession:
         )
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _unfit(path, "an ONNX file", error.strerror or str(error), "check the path") from None
-
-
 def _open(path: Path, data: bytes, device: str, threads: int) -> Any:
     providers = providers_for(device)
     onnxruntime = require_onnxruntime()
-    _refuse_foreign_files(path, data)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(data, options, providers=providers)
     except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no public base
-        raise _unfit(path, "an ONNX model that onnxruntime can run", _first_line(error), "export it again") from None
-
-
-def _refuse_foreign_files(path: Path, data: bytes) -> None:
-    """Models from elsewhere can name any file of this machine as their weights; take single files only."""
-    import onnx
-    from google.protobuf.message import DecodeError
-    from onnx.external_data_helper import uses_external_data
-
-    try:
-        model = onnx.load_model_from_string(data)
-    except DecodeError:
-        model = onnx.ModelProto()
-    if not model.graph.node:
-        start = f"{len(data)} bytes that start with {data[:8]!r}"
-        raise _unfit(path, "an ONNX file", start, "name the .onnx file that an exporter wrote")
-    if any(uses_external_data(tensor) for tensor in _tensors(model)):
-        raise _unfit(
-            path,
-            "an ONNX model in one file",
-            "weights in another file",
-            "save it as one file: onnx.save(onnx.load(path), path)",
-        )
-
-
-def _tensors(message: Any) -> Iterator[Any]:
-    """Every tensor of a model: initializers, sparse ones, those of constants, in subgraphs and functions too."""
-    for field, value in message.ListFields():
-        if field.message_type is None:
-            continue
-        for part in value if isinstance(value, Sequence) else [value]:
-            if part.DESCRIPTOR.name == "TensorProto":
-                yield part
-            else:
-                yield from _tensors(part)
+        raise unfit(path, "an ONNX model that onnxruntime can run", _first_line(error), "export it again") from None
 
 
 def _infer_layout(path: Path, shape: list[Any]) -> Layout:
     first, last = shape[1] in (1, 2, 3, 4), shape[3] in (1, 2, 3, 4)
     if first == last:
-        raise _unfit(
+        raise unfit(
             path,
             "a channel axis that can be told apart",
             f"input {_shape_text(shape)}",
@@ -312,7 +270,3 @@ def _shape_text(shape: list[Any]) -> str:
 def _first_line(error: Exception) -> str:
     text = str(error).strip().splitlines()
     return text[0][:200] if text else type(error).__name__
-
-
-def _unfit(path: Path, expected: str, found: str, remedy: str) -> ContractError:
-    return ContractError(f"{path} cannot be used as an encoder", expected=expected, found=found, remedy=remedy)
