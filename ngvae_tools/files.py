@@ -37,7 +37,7 @@ def output_errors(path: Path) -> Iterator[None]:
             f"cannot write to {path}",
             expected="a folder that can be written and has room",
             found=error.strerror or str(error),
-            remedy="free some space or name another place with --output",
+            remedy="free some space or name another place",
         ) from error
 
 
@@ -171,7 +171,7 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def refuse_existing(path: Path, *, overwrite: bool, found: str = "a finished result") -> None:
+def refuse_existing(path: Path, *, overwrite: bool, found: str = "a result") -> None:
     """Raise `OutputError` if `path` exists and may not be replaced; `found` says what it is."""
     with output_errors(path):
         exists = path.exists()
@@ -180,5 +180,5 @@ def refuse_existing(path: Path, *, overwrite: bool, found: str = "a finished res
             f"{path} already exists",
             expected="an unused name",
             found=found,
-            remedy="name another place with --output, or pass --overwrite to replace it",
+            remedy="name another place, or pass --overwrite to replace it",
         )

@@ -79,8 +79,8 @@ class NormalGammaPosterior:
 
     @property
     def rest_p(self) -> float:
-        """Upper end of p, where the paper expects unused dimensions; `interior_minimum` gives the optimum."""
-        return 1.0
+        """The interior minimum of Eq. 10, where the printed objective draws a dimension that carries nothing."""
+        return self.interior_minimum()[0]
 
     def interior_minimum(self) -> tuple[float, float]:
         """The p at which Eq. 10 is least, and its value there, in nats.
@@ -137,8 +137,8 @@ class NormalGammaMixturePosterior:
         proportional to pi exp(-A_i) against (1 - pi) exp(-A_u).
         """
         # The bound's A_i at its best scale: E[1/lambda] = 1.
-        informative = _mismatch(GammaLaw(self.informative_alpha, self.informative_alpha - 1))
-        odds = self.prior_weight / (1 - self.prior_weight) * math.exp(_mismatch(self.uninformative) - informative)
+        informative = anchored_kl(GammaLaw(self.informative_alpha, self.informative_alpha - 1))
+        odds = self.prior_weight / (1 - self.prior_weight) * math.exp(anchored_kl(self.uninformative) - informative)
         return 1 / (1 + odds)
 
     def posterior(self, mu: Array, second: Array) -> Posterior:
@@ -251,7 +251,7 @@ def _gamma_kl(alpha: Array, beta: Array, prior: GammaLaw) -> Array:
     )
 
 
-def _mismatch(law: GammaLaw) -> float:
+def anchored_kl(law: GammaLaw) -> float:
     """A_c at mu = 0: the mean KL of N(0, 1/lambda) from N(0, 1) under the law of the precision."""
     from scipy.special import digamma
 

@@ -63,12 +63,6 @@ class DatasetContract:
             expected = name if isinstance(name, bytes) else str(name).encode()
             assert rejection.identifier.encode(errors="surrogateescape") == expected
 
-    def test_probe_counts_what_it_read(self, dataset):
-        n_read, rejections = dataset.probe(10_000)
-        assert n_read == len(dataset)
-        assert rejections == dataset.read(0, len(dataset))[1]
-        assert dataset.probe(2)[0] == 2
-
     def test_fingerprint_is_stable_and_is_sha256(self, dataset, reopened):
         assert len(dataset.fingerprint()) == 2 * hashlib.sha256().digest_size
         with reopened() as again:

@@ -98,7 +98,7 @@ def test_places_that_cannot_be_written(tmp_path, monkeypatch, place):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("old")
     (tmp_path / "folder" / "inner").mkdir(parents=True)
-    with pytest.raises(OutputError, match=r"cannot write to .*--output"):
+    with pytest.raises(OutputError, match=r"cannot write to .*; free some space or name another place"):
         write_text(type(tmp_path)(place), "new")
     assert (tmp_path / "file").read_text() == "old"
     assert names(tmp_path) == ["file", "folder"]

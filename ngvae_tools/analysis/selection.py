@@ -11,13 +11,19 @@ from ngvae_tools.record import Selection
 
 RULES = ("p", "variance")
 
-THRESHOLDS = {"p": 0.5, "variance": 0.5}
-"""Mean p and mean posterior variance below which a dimension is informative."""
+THRESHOLD = 0.5
+"""Mean p, or mean posterior variance, below which a dimension is informative, where nothing speaks against it."""
 
 
 def default_rule(family: PosteriorFamily) -> str:
     """The rule that a family is made for: `p` where the encoder has that head, else `variance`."""
     return "p" if family.rest_p is not None else "variance"
+
+
+def default_threshold(family: PosteriorFamily, rule: str) -> float:
+    """0.5; for `p` half the rest point of an unused dimension where that point does not lie above 0.5."""
+    rest = family.rest_p
+    return rest / 2 if rule == "p" and rest is not None and rest <= THRESHOLD else THRESHOLD
 
 
 def check_rule(family: PosteriorFamily, rule: str | None, threshold: float | None) -> tuple[str, float]:
@@ -42,7 +48,7 @@ def check_rule(family: PosteriorFamily, rule: str | None, threshold: float | Non
             found="heads mu and logvar",
             remedy="use --rule variance",
         )
-    threshold = THRESHOLDS[rule] if threshold is None else threshold
+    threshold = default_threshold(family, rule) if threshold is None else threshold
     top = family.rest_p if rule == "p" and family.rest_p is not None else np.inf
     if not 0 < threshold < top:
         unused = f" and {top:.3f}, where an unused dimension of this encoder rests" if np.isfinite(top) else ""

@@ -40,6 +40,6 @@ def command(
     else:
         terminal.show(render(found, every=every))
     if html is not None:
-        terminal.say(f"Wrote {html}.")
+        terminal.say(f"Wrote {html}. Next: open it in a browser.")
     else:
         terminal.next("report", *(sources or []), "--html", "report.html")

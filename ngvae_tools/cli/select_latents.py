@@ -29,7 +29,10 @@ def command(
             help="Mean p or mean posterior variance below the threshold [default: p where the encoder has it]."
         ),
     ] = None,
-    threshold: Annotated[float | None, typer.Option(help="Threshold of the rule [default: 0.5].")] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Threshold of the rule [default: 0.5, or half an unused dimension's p where that is lower]."),
+    ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run the encoder.")] = "auto",
     batch_size: Annotated[
         int | None, typer.Option(help="Images of one run of the encoder [default: 32; 256 on a GPU].", min=1)
@@ -114,24 +117,10 @@ def _range(text: str) -> tuple[float, float]:
 
 @contextmanager
 def _progress(terminal: Terminal) -> Iterator[Callable[[SelectionProgress], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("images"),
-        MofNCompleteColumn(),
-        BarColumn(bar_width=20),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[rate]}"),
-    )
-    with Progress(*columns, console=terminal.err, disable=not terminal.interactive) as bar:
-        task = bar.add_task("encode", total=None, rate="")
+    with terminal.images_bar() as update:
 
         def on_progress(progress: SelectionProgress) -> None:
-            speed = bar.tasks[task].speed
-            rate = f"{speed:,.0f} images/s" if speed else ""
-            if progress.rejected:
-                rate += f", {progress.rejected:,} rejected"
-            bar.update(task, completed=progress.done, total=progress.total, rate=rate)
+            update(progress.done, progress.total, f", {progress.rejected:,} rejected" if progress.rejected else "")
             if progress.done == progress.total:
                 logger.info("%d images seen, %d rejected", progress.done, progress.rejected)
 

@@ -35,15 +35,17 @@ def command(
     terminal = Terminal(context, quiet=quiet, log_file=log_file)
     from ngvae_tools.datasets import write_sprites
 
-    summary = write_sprites(
-        output,
-        images=10_000 if images is None and factors == "continuous" else images,
-        size=size,
-        seed=seed,
-        factors=factors,
-        grid=dict(_pair(text) for text in grid or []),
-        overwrite=overwrite,
-    )
+    with terminal.images_bar() as update:
+        summary = write_sprites(
+            output,
+            images=10_000 if images is None and factors == "continuous" else images,
+            size=size,
+            seed=seed,
+            factors=factors,
+            grid=dict(_pair(text) for text in grid or []),
+            overwrite=overwrite,
+            progress=update,
+        )
     terminal.say(
         f"Wrote {summary.images:,} sprites of {size}x{size} to {summary.path} ({summary.file_bytes / 1e6:.1f} MB)."
     )

@@ -9,7 +9,8 @@ import shlex
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
@@ -82,6 +83,28 @@ class Terminal:
             console.print(renderable, markup=False)
         print(text.get(), end="", flush=True)
 
+    @contextmanager
+    def images_bar(self) -> Iterator[Callable[..., None]]:
+        """A bar of images done, with images a second and the time left; called with done, total and a remark."""
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("images"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=20),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[remark]}"),
+        )
+        with Progress(*columns, console=self.err, disable=not self.interactive) as bar:
+            task = bar.add_task("images", total=None, remark="")
+
+            def update(done: int, total: int, remark: str = "") -> None:
+                speed = bar.tasks[task].speed
+                rate = f"{speed:,.0f} images/s" if speed else ""
+                bar.update(task, completed=done, total=total, remark=rate + remark)
+
+            yield update
+
     @property
     def interactive(self) -> bool:
         """Whether a moving progress bar can be seen."""
@@ -123,9 +146,10 @@ def guarded(function: Callable[P, T]) -> Callable[P, T]:
             logger.error("%s", error)  # noqa: TRY400 - a sentence for the user, not a traceback
             print(f"Error: {error}", file=sys.stderr)
             raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             logger.info("interrupted")
-            print("\nInterrupted: no unfinished result was left under a final name.", file=sys.stderr)
+            what = str(interrupt) or "no unfinished result was left under a final name"
+            print(f"\nInterrupted: {what}.", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             # The reader of our output has gone (ngvae-tools report | head); that is no error of ours.
@@ -149,6 +173,6 @@ def _fault(error: Exception) -> str:
         file.write(details)
     summary = str(error).splitlines()[0] if str(error) else "no message"
     return (
-        f"a fault inside ngvae-tools ({type(error).__name__}: {summary}); nothing unfinished was left under a final "
-        f"name. Please report it with the details in {file.name}."
+        f"a fault inside ngvae-tools ({type(error).__name__}: {summary}); "
+        f"please report it with the details in {file.name}."
     )

@@ -91,6 +91,7 @@ def command(
         resize=resize,
         size=size,
     )
+    from ngvae_tools.report.words import plural
     from ngvae_tools.workflows.train import default_data, default_run, train
 
     if data is None:
@@ -100,10 +101,20 @@ def command(
         )
     folder = output or default_run(data)
     terminal.say(f"Training on {data}; the run goes to {folder}.")
-    with _progress(terminal) as on_progress:
-        run = train(data, folder, config=config, dataset_key=dataset_key, overwrite=overwrite, on_progress=on_progress)
+    try:
+        with _progress(terminal) as on_progress:
+            run = train(
+                data, folder, config=config, dataset_key=dataset_key, overwrite=overwrite, on_progress=on_progress
+            )
+    except KeyboardInterrupt:
+        kept = (
+            f"{folder} keeps the history and the checkpoint of the epochs done"
+            if folder.exists()
+            else "no epoch was done"
+        )
+        raise KeyboardInterrupt(f"{kept}; to start again, pass --overwrite") from None
     assert run.summary is not None
-    terminal.say(f"Trained for {len(run.epochs)} epochs. {_figures(run.epochs[-1])}")
+    terminal.say(f"Trained for {plural(len(run.epochs), 'epoch', 'epochs')}. {_figures(run.epochs[-1])}")
     for name, export in run.summary["exports"].items():
         terminal.say(
             f"Wrote {folder / name} ({export['bytes'] / 1e6:.2f} MB); torch and onnxruntime differ by at most "
@@ -111,8 +122,6 @@ def command(
         )
     rejected = run.config["data"]["rejected"]
     if rejected:
-        from ngvae_tools.report.words import plural
-
         first = rejected[0]
         terminal.say(
             f"{plural(len(rejected), 'image', 'images')} could not be used, such as {first['id']}: {first['reason']}; "

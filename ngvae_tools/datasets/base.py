@@ -96,9 +96,6 @@ class ImageDataset(Protocol):
             IndexError: The range does not lie within the data set.
         """
 
-    def probe(self, count: int = 16) -> tuple[int, list[Rejection]]:
-        """Read up to `count` evenly spaced images: how many were read, and the unfit ones among them."""
-
     def fingerprint(self) -> str:
         """SHA-256 in hexadecimal that identifies the data, wherever they lie."""
 
@@ -121,13 +118,6 @@ def check_range(start: int, stop: int, length: int) -> None:
     """Raise `IndexError` unless 0 <= start <= stop <= length."""
     if not 0 <= start <= stop <= length:
         raise IndexError(f"range {start}:{stop} does not lie within 0:{length}")
-
-
-def probe_evenly(dataset: ImageDataset, count: int) -> tuple[int, list[Rejection]]:
-    """What `ImageDataset.probe` promises, by reading single images."""
-    indices = evenly_spaced(len(dataset), count)
-    rejections = [rejection for index in indices for rejection in dataset.read(index, index + 1)[1]]
-    return len(indices), rejections
 
 
 def describe(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:

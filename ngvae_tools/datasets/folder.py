@@ -18,7 +18,6 @@ from ngvae_tools.datasets.base import (
     check_request,
     describe,
     evenly_spaced,
-    probe_evenly,
 )
 from ngvae_tools.datasets.decode import UnusableImageError, decode_file
 from ngvae_tools.datasets.resize import resize_image
@@ -116,10 +115,6 @@ class FolderImages:
         """Relative paths of a range with "/", as bytes."""
         check_range(start, stop, len(self))
         return np.array(self._names[start:stop], dtype=np.bytes_)
-
-    def probe(self, count: int = 16) -> tuple[int, list[Rejection]]:
-        """Read up to `count` evenly spaced images: how many were read, and the unfit ones among them."""
-        return probe_evenly(self, count)
 
     def fingerprint(self) -> str:
         """SHA-256 of every relative path and file size, and of the bytes of up to 64 evenly spaced files.

@@ -23,7 +23,6 @@ from ngvae_tools.datasets.base import (
     check_request,
     describe,
     evenly_spaced,
-    probe_evenly,
 )
 from ngvae_tools.datasets.resize import resize_image
 from ngvae_tools.errors import DatasetError
@@ -115,17 +114,15 @@ class HDF5Images:
         check_range(start, stop, len(self))
         return np.arange(start, stop, dtype=np.int64)
 
-    def probe(self, count: int = 16) -> tuple[int, list[Rejection]]:
-        """Read up to `count` evenly spaced rows: how many were read, and the unfit ones among them."""
-        return probe_evenly(self, count)
-
     def fingerprint(self) -> str:
         """SHA-256 of the key, shape and dtype, and of up to 64 evenly spaced rows as stored.
 
         It misses a change in any other row, and stays when the file is only packed in another way.
         """
         shape = (self._length, *self._stored)
-        digest = hashlib.sha256(f"ngvae-tools hdf5 1\0{self.key}\0{shape}\0{self.dtype.name}\0".encode())
+        digest = hashlib.sha256(
+            f"ngvae-tools hdf5 1\0{self.key}\0{shape}\0{self.dtype.name}\0".encode(errors="surrogateescape")
+        )
         for row in evenly_spaced(self._length, FINGERPRINT_ROWS):
             images, bad = self._rows(row, row + 1)
             little = images.astype(self.dtype.newbyteorder("<"), copy=False)
@@ -182,7 +179,7 @@ class HDF5Images:
     def _check(self, dataset: h5py.Dataset) -> ImageShape:
         """The stored image shape (H, W, C)."""
         where = f"{self.key!r} in {self.path}"
-        shape = tuple(int(n) for n in dataset.shape)
+        shape = tuple(int(n) for n in dataset.shape or ())  # an empty dataset has no shape
         if len(shape) not in {3, 4} or 0 in shape[1:] or dataset.dtype.newbyteorder("=") not in DTYPES:
             raise DatasetError(
                 f"{where} does not hold images",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -50,12 +51,12 @@ def find(file: h5py.File, key: str) -> h5py.Dataset | h5py.Group | None:
         if name in {"", "."}:
             continue
         # h5py's own membership test would open the target of an external link; the link table does not.
-        if not isinstance(here, h5py.Group) or not here.id.links.exists(name.encode()):
+        if not isinstance(here, h5py.Group) or not here.id.links.exists(os.fsencode(name)):
             return None
-        kind = here.id.links.get_info(name.encode()).type
+        kind = here.id.links.get_info(os.fsencode(name)).type
         if kind == h5py.h5l.TYPE_SOFT and links < _MAX_LINKS:
             links += 1
-            target = here.id.links.get_val(name.encode()).decode(errors="surrogateescape")
+            target = here.id.links.get_val(os.fsencode(name)).decode(errors="surrogateescape")
             here = file if target.startswith("/") else here
             names.extendleft(reversed(target.split("/")))
         elif kind == h5py.h5l.TYPE_HARD:

@@ -32,6 +32,10 @@ GRID_SIZE = int(np.prod([len(values) for values in _GRID]))
 """Combinations of the full grid: 5,184."""
 
 
+MAX_SPRITES = 10_000_000
+"""The factors of so many take 400 MB; they are drawn at once."""
+
+
 def sample_factors(
     n: int,
     seed: int,
@@ -46,7 +50,7 @@ def sample_factors(
     combination once in an order drawn from the seed, then again in another order.
 
     Args:
-        n: How many, at least 1.
+        n: How many, from 1 to `MAX_SPRITES`.
         seed: Not negative.
         factors: The mode.
         grid: Continuous mode only: draw these factors from so many evenly spaced values instead. The others
@@ -89,8 +93,8 @@ def _values(name: str, uniform: npt.NDArray[np.float64], count: int | None) -> n
 
 
 def _check(n: int, seed: int, factors: str, grid: Mapping[str, int]) -> None:
-    if n < 1:
-        raise _refusal("the number of sprites cannot be used", "at least 1", n)
+    if not 1 <= n <= MAX_SPRITES:
+        raise _refusal("the number of sprites cannot be used", f"1 to {MAX_SPRITES:,}", n)
     if seed < 0:
         raise _refusal("the seed cannot be used", "a number that is not negative", seed)
     if factors not in get_args(FactorMode):

@@ -36,6 +36,7 @@ _CHUNK = 256
 _BATCH = 32  # 32 coverages of 64 x 64 in float32 stay inside a 1 MiB cache
 _GZIP_LEVEL = 4
 _MIN_SIZE = 8
+_MAX_SIZE = 1024  # a batch of coverages stays below 200 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +63,16 @@ def render(factors: npt.NDArray[np.float64], size: int = 64) -> npt.NDArray[np.u
     exact for squares, by the distance to the edge for circles and triangles.
 
     Raises:
-        OptionError: The size is below 8 pixels.
+        OptionError: The size is not between 8 and 1024 pixels.
     """
-    if size < _MIN_SIZE:
+    if not _MIN_SIZE <= size <= _MAX_SIZE:
         raise OptionError(
             "the sprites' size cannot be used",
-            expected="at least 8 pixels",
+            expected=f"{_MIN_SIZE} to {_MAX_SIZE} pixels",
             found=str(size),
-            remedy="make it larger",
+            remedy="pass another --size",
         )
-    images = np.empty((len(factors), size, size, 3), np.uint8)
+    images = np.zeros((len(factors), size, size, 3), np.uint8)
     colours = 255 * _saturated(factors[:, 0].astype(np.float32))
     for shape in range(3):
         chosen = np.flatnonzero(factors[:, 1] == shape)

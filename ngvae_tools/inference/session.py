@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ngvae_tools.contract import LOGVAR, METADATA_KEY, MU, InputScale, Layout, ModelMetadata, P
+from ngvae_tools.contract import LOGVAR, METADATA_KEY, MU, Layout, ModelMetadata, P
 from ngvae_tools.errors import OptionError
 from ngvae_tools.inference.onnx_file import read_onnx, unfit
 from ngvae_tools.inference.providers import (
@@ -191,6 +191,14 @@ class EncoderSession:
                 f"inputs {listed}",
                 "export the encoder with one image input",
             )
+        batch = inputs[0].shape[0]
+        if isinstance(batch, int):
+            raise unfit(
+                self.path,
+                "a dynamic batch, so that any number of images fits",
+                f"a batch of {batch}",
+                "export it with the first axis dynamic",
+            )
         return inputs[0]
 
     def _check_input(self) -> None:
@@ -234,7 +242,6 @@ class EncoderSession:
             latent_dim=latent_dim,
             image_shape=(axes[0], axes[1], axes[2]),
             sample_type=sample_type,
-            scale=InputScale(options.low, options.high),
             layout=layout,
         )
 

@@ -149,10 +149,9 @@ def _table(
     heads: Sequence[str],
     *,
     left: int,
-    whole: Sequence[int] = (),
     padding: tuple[int, int, int, int] = (0, 1, 0, 1),
 ) -> Table:
-    """A table whose first `left` columns are flush left and whose columns `whole` never wrap."""
+    """A table whose first `left` columns are flush left."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -160,7 +159,7 @@ def _table(
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=padding, header_style="bold")
     for place, head in enumerate(heads):
         justify: Literal["left", "right"] = "left" if place < left else "right"
-        table.add_column(Text(head), justify=justify, overflow="fold", no_wrap=place in whole)
+        table.add_column(Text(head), justify=justify, overflow="fold")
     return table
 
 

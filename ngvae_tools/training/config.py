@@ -15,6 +15,19 @@ OBJECTIVES = ("mixture", "paper")
 GRADIENTS = ("pathwise", "g-rep")
 DEVICES = ("auto", "cpu", "cuda")
 
+PRIOR_NATS = 1.0
+MAX_EPOCHS = 200
+SIZE = 64
+
+APPLIES = {
+    "--slope": "--objective paper with it",
+    "--prior-nats": "--objective mixture with it",
+    "--max-epochs": "no --epochs with it",
+    "--size": "--resize with it",
+    "--beta": "--model beta-vae or ngvae with it",
+}
+"""What an option needs so that it does something."""
+
 PAPER_SIGMA = 0.02
 """The paper's noise level.
 
@@ -55,16 +68,16 @@ class TrainingConfig:
     sigma: float = 0.245
     beta: float | None = None
     slope: float = SLOPE
-    prior_nats: float = 1.0
+    prior_nats: float = PRIOR_NATS
     epochs: int | None = None
-    max_epochs: int = 200
+    max_epochs: int = MAX_EPOCHS
     batch_size: int = 64
     learning_rate: float = 1e-3
     held_out: float = 0.1
     seed: int = 0
     device: str = "auto"
     resize: Resize | None = None
-    size: int = 64
+    size: int = SIZE
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be trained with.
@@ -83,6 +96,21 @@ class TrainingConfig:
             _one_of("--objective", self.objective, OBJECTIVES)
             if self.model != "ngvae":
                 raise _refused("--objective", "no objective with a Gaussian model", f"{self.objective!r}")
+        for option, given, applies in (
+            # An option that is silently ignored is a wrong result that nobody notices.
+            ("--slope", self.slope != SLOPE, self.resolved_objective == "paper"),
+            ("--prior-nats", self.prior_nats != PRIOR_NATS, self.resolved_objective == "mixture"),
+            ("--max-epochs", self.max_epochs != MAX_EPOCHS, self.epochs is None),
+            ("--size", self.size != SIZE, self.resize is not None),
+            ("--beta", self.beta not in {None, 1.0}, self.model != "vae"),
+        ):
+            if given and not applies:
+                raise OptionError(
+                    f"{option} would do nothing in this run",
+                    expected=APPLIES[option],
+                    found=f"--model {self.model} and objective {self.resolved_objective}",
+                    remedy=f"leave {option} out, or add what it needs",
+                )
         if self.gradient != "pathwise" and self.resolved_objective != "paper":
             raise _refused("--gradient", "pathwise, or --objective paper", f"{self.gradient!r}")
         if self.resize is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ PERCENTILES = (0.1, 99.9)
 """Of the training samples; they become 0 and 1 for uint16 and float32 images."""
 
 READ_AT_ONCE = 1024
+
+MAX_SCALE_SAMPLES = 20_000_000
+"""Numbers that the percentiles are taken of, at most, but at least those of one image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +88,23 @@ def load_images(dataset: ImageDataset, *, held_out: float, seed: int) -> Trainin
 
 
 def _memory() -> int | None:
-    """Bytes of memory of this machine; None where it does not say (Windows)."""
+    """Bytes of memory of this machine, or of its container; None where it does not say (Windows)."""
     if not hasattr(os, "sysconf"):
         return None
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+    except OSError:
+        return memory
+    return min(memory, int(limit)) if limit.isdecimal() else memory
 
 
 def _scale_of(samples: npt.NDArray[Any], train: npt.NDArray[np.int64]) -> InputScale:
     if samples.dtype == np.uint8:
         return InputScale()
     # A bounded, evenly spaced subset decides as well as all.
-    subset = samples[train[:: max(len(train) // 1000, 1)]]
+    count = min(len(train), 1000, max(MAX_SCALE_SAMPLES // samples[0].size, 1))
+    subset = samples[train[np.linspace(0, len(train) - 1, count).round().astype(int)]]
     low, high = (float(v) for v in np.percentile(subset, PERCENTILES))
     if not high > low:
         low, high = float(subset.min()), float(subset.max())

@@ -15,10 +15,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ngvae_tools.analysis.selection import THRESHOLDS
+from ngvae_tools.analysis.selection import default_threshold
 from ngvae_tools.contract import P
 from ngvae_tools.errors import TrainingDivergedError
 from ngvae_tools.files import replacing
+from ngvae_tools.posteriors import family_of
 from ngvae_tools.run import CHECKPOINT_NAME, HISTORY_NAME, EpochRecord, Figures
 from ngvae_tools.training.accumulator import Accumulator
 from ngvae_tools.training.config import TrainingConfig
@@ -116,8 +117,11 @@ class Trainer:
         number = len(self.history) + 1
         train = self._steps(number)
         rate, second, variance = train.per_dimension()
-        p = second if self.model.objective.second_head == P else None
-        score, threshold = (variance, THRESHOLDS["variance"]) if p is None else (p, THRESHOLDS["p"])
+        objective = self.model.objective
+        p = second if objective.second_head == P else None
+        rule, score = ("variance", variance) if p is None else ("p", p)
+        family = family_of(objective.family, self.model.latent_dim, objective.hyperparameters())
+        threshold = default_threshold(family, rule)
         record = EpochRecord(
             epoch=number,
             train=train.figures(),
@@ -179,7 +183,7 @@ class Trainer:
             if step % REPORT_EVERY == 0 or step == steps:
                 value = float(self.model.loss(parts).detach())
                 if not math.isfinite(value):
-                    raise _diverged(f"epoch {epoch}, step {step}", f"a training loss of {value}")
+                    raise _diverged(epoch, f"epoch {epoch}, step {step}", f"a training loss of {value}")
                 if self.on_progress is not None:
                     last = self.history[-1] if self.history else None
                     self.on_progress(TrainingProgress(epoch, self.epochs, step, steps, value, last))
@@ -188,12 +192,13 @@ class Trainer:
 
 def _check_finite(model: VariationalAutoencoder, record: EpochRecord) -> None:
     # The losses of the steps do not show what the last step did to the weights.
-    where = f"epoch {record.epoch}"
+    epoch = record.epoch
+    where = f"epoch {epoch}"
     if not all(bool(torch.isfinite(weights).all()) for weights in model.parameters()):
-        raise _diverged(where, "weights that are not finite")
+        raise _diverged(epoch, where, "weights that are not finite")
     for name, figures in (("training", record.train), ("held-out", record.held_out)):
         if figures is not None and not math.isfinite(figures.loss):
-            raise _diverged(where, f"a {name} loss of {figures.loss}")
+            raise _diverged(epoch, where, f"a {name} loss of {figures.loss}")
 
 
 def evaluate(model: VariationalAutoencoder, images: TrainingImages, config: TrainingConfig) -> Figures | None:
@@ -214,10 +219,11 @@ def _batch(images: TrainingImages, indices: npt.NDArray[np.int64], generator: to
     return torch.from_numpy(images.samples[indices]).to(generator.device)
 
 
-def _diverged(where: str, found: str) -> TrainingDivergedError:
+def _diverged(epoch: int, where: str, found: str) -> TrainingDivergedError:
+    kept = f"; the checkpoint of epoch {epoch - 1} is kept" if epoch > 1 else ""
     return TrainingDivergedError(
         f"training diverged in {where}",
         expected="finite losses and weights",
         found=found,
-        remedy="train with a smaller --learning-rate or a larger --sigma; the last good checkpoint is kept",
+        remedy=f"train with a smaller --learning-rate or a larger --sigma{kept}",
     )

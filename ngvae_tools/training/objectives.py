@@ -16,6 +16,7 @@ from torch.nn.functional import logsigmoid
 
 from ngvae_tools.contract import LOGVAR, Family, P
 from ngvae_tools.laws import INFORMATIVE, PRIOR, SLOPE, UNINFORMATIVE, GammaLaw
+from ngvae_tools.posteriors import anchored_kl
 from ngvae_tools.training.config import TrainingConfig
 from ngvae_tools.training.gradients import (
     ESTIMATORS,
@@ -146,7 +147,7 @@ class MixtureObjective(Objective):
         self.log_scale = nn.Parameter(torch.full((latent_dim,), math.log(INFORMATIVE.scale)))
         self.mixture = StudentTMixture(INFORMATIVE.alpha, UNINFORMATIVE)
         self._digamma = float(torch.digamma(torch.tensor(INFORMATIVE.alpha, dtype=torch.float64)))
-        self._uninformative_cost = _mismatch(UNINFORMATIVE)
+        self._uninformative_cost = anchored_kl(UNINFORMATIVE)
 
     def sample(self, mu: Tensor, raw: Tensor, generator: Generator | None = None) -> LatentSample:
         """Draw z = mu + t with t of the mixture of two Student-t laws."""
@@ -210,9 +211,3 @@ def _laws(informative_beta: float | tuple[float, ...]) -> dict[str, float | tupl
         "uninformative_alpha": UNINFORMATIVE.alpha,
         "uninformative_beta": UNINFORMATIVE.beta,
     }
-
-
-def _mismatch(law: GammaLaw) -> float:
-    """A_c of a law at mu = 0."""
-    digamma = float(torch.digamma(torch.tensor(law.alpha, dtype=torch.float64)))
-    return (law.variance - 1 + digamma - math.log(law.beta)) / 2

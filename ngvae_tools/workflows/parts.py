@@ -47,7 +47,7 @@ class SelectionParts:
             self.folder.mkdir(parents=True, exist_ok=True)
             # A killed run leaves its parts, and rejections of another run must not be taken for ours.
             self._remove()
-            self._files[self._spool] = self._spool.open("wb")
+            self._files[self._spool] = self._spool.open("w+b")
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -78,11 +78,13 @@ class SelectionParts:
         Raises:
             OutputError: The last of them cannot be written.
         """
+        spool = self._files[self._spool]
         with output_errors(self.folder):
-            self._close()
-        with self._spool.open("rb") as spool:
-            while len(rows := np.fromfile(spool, self._row, count=BLOCK)):
-                yield rows["index"], rows["mu"]
+            spool.flush()
+        spool.seek(0)
+        while data := spool.read(BLOCK * self._row.itemsize):
+            rows = np.frombuffer(data, self._row)
+            yield rows["index"], rows["mu"]
 
     def finish(self, record: AnalysisRecord) -> None:
         """Give every file its final name, the record last: a folder with a record has a whole result.

@@ -28,7 +28,7 @@ def report(
         RecordError: A source cannot be read, or there is none.
     """
     if html is not None:
-        refuse_existing(Path(html), overwrite=overwrite)
+        refuse_existing(Path(html), overwrite=overwrite, found="something of that name")
     found = open_sources([Path(source) for source in sources]) if sources else find_sources(Path())
     if html is not None:
         from ngvae_tools.report.html import write_html

@@ -29,7 +29,7 @@ from ngvae_tools.latents.file import write_latents
 from ngvae_tools.record import FILE_NAME as RECORD_NAME
 from ngvae_tools.record import AnalysisRecord, LatentsInfo, Selection
 from ngvae_tools.run import ENCODER_NAME
-from ngvae_tools.workflows.parts import SelectionParts
+from ngvae_tools.workflows.parts import REJECTED_NAME, SelectionParts
 from ngvae_tools.workflows.verdict import analysis_record
 
 
@@ -72,7 +72,7 @@ def select_latents(
         data: A folder of images or an HDF5 file.
         output: The folder to write to; one named after model and data in the current folder by default.
         rule: `p` or `variance`; the one that the encoder's family is made for by default.
-        threshold: A dimension is informative where its score lies below; 0.5 by default.
+        threshold: A dimension is informative where its score lies below; see `default_threshold`.
         device: `auto`, `cpu` or `cuda`.
         batch_size: Images of one run of the encoder; does not change the result on a CPU.
         threads: Threads of the encoder on a CPU; all available by default.
@@ -103,14 +103,14 @@ def select_latents(
     _check_positive("--threads", threads)
     encoder_path, data_path = encoder_of(Path(model)), Path(data)
     folder = Path(output) if output is not None else default_output(Path(model), data_path)
-    refuse_existing(folder / RECORD_NAME, overwrite=overwrite)
+    for name in (RECORD_NAME, LATENTS_NAME, REJECTED_NAME):
+        refuse_existing(folder / name, overwrite=overwrite)
     session = EncoderSession(encoder_path, device=device, threads=threads, heads=heads, input_options=input_options)
     rule, threshold = check_rule(session.family, rule, threshold)
     with (
         _open_for(session, data_path, dataset_key, resize) as dataset,
         SelectionParts(folder, session.latent_dim) as parts,
     ):
-        _refuse_unfit(dataset)
         encoding = time.perf_counter()
         statistics, n_rejected = _stream(
             dataset, session, parts, batch_size or default_batch_size(session), on_progress
@@ -163,13 +163,6 @@ def _open_for(session: EncoderSession, path: Path, dataset_key: str | None, resi
         dtype=metadata.sample_type if session.scales_inside else None,
         resize=resize or metadata.resize,
     )
-
-
-def _refuse_unfit(dataset: ImageDataset) -> None:
-    """Stop before a long run when every image of an evenly spread sample is unfit."""
-    n_read, rejections = dataset.probe()
-    if len(rejections) == n_read:
-        raise _all_rejected(dataset, rejections[0], n_read)
 
 
 def _all_rejected(dataset: ImageDataset, first: Rejection, n_read: int) -> DatasetError:

@@ -6,11 +6,12 @@ import dataclasses
 import importlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ngvae_tools.contract import Resize
+from ngvae_tools.contract import InputScale, Resize
 from ngvae_tools.datasets import ImageDataset, open_dataset, write_sprites
 from ngvae_tools.errors import MissingDependencyError, OptionError
 from ngvae_tools.files import output_errors, refuse_existing, write_text
@@ -31,6 +32,10 @@ from ngvae_tools.workflows.versions import versions_of
 if TYPE_CHECKING:
     from ngvae_tools.training.data import TrainingImages
     from ngvae_tools.training.loop import TrainingProgress
+    from ngvae_tools.training.model import VariationalAutoencoder
+
+PREVIOUS = "previous"
+"""Folder inside a run that keeps the run it replaces, until it has finished."""
 
 RUN_FILES = (SUMMARY_NAME, CONFIG_NAME, HISTORY_NAME, CHECKPOINT_NAME, ENCODER_NAME, DECODER_NAME)
 
@@ -55,7 +60,7 @@ def train(
         output: The run folder; one named after the data in the current folder by default.
         config: How to train; or give its fields as keyword arguments.
         dataset_key: Name of the images in an HDF5 file.
-        overwrite: Replace a run that is there.
+        overwrite: Replace a run that is there; it is kept in the folder `previous` until the new one has finished.
         on_progress: Called every few steps.
         **options: Fields of `TrainingConfig`, such as `latent_dim=15, epochs=60`.
 
@@ -80,22 +85,18 @@ def train(
     from exporters.networks import export_model
     from ngvae_tools.training.data import load_images
     from ngvae_tools.training.loop import Trainer
-    from ngvae_tools.training.model import VariationalAutoencoder
     from ngvae_tools.training.networks import check_image_shape
 
     folder = Path(output) if output is not None else default_run(Path(data))
-    finished = (folder / SUMMARY_NAME).exists()
-    found = "a finished run" if finished else "a run that did not finish, its last checkpoint with it"
-    refuse_existing(folder / CONFIG_NAME, overwrite=overwrite, found=found)
+    _refuse_existing(folder, overwrite=overwrite)
     with _open_for(config, Path(data), dataset_key) as dataset:
         check_image_shape(dataset.image_shape)
         images = load_images(dataset, held_out=config.held_out, seed=config.seed)
-        model = VariationalAutoencoder(config, dataset.image_shape, images.scale)
+        model = _build(config, dataset.image_shape, images.scale)
         fingerprint = dataset.fingerprint()
         with output_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            for name in RUN_FILES:
-                (folder / name).unlink(missing_ok=True)
+            _set_aside(folder)
         _write_json(folder / CONFIG_NAME, _config_body(config, dataset, images, fingerprint))
         sample_type = dataset.dtype.name
     with output_errors(folder):
@@ -121,7 +122,46 @@ def train(
     summary |= {"train": dataclasses.asdict(last.train)}
     summary |= {"held_out": None if last.held_out is None else dataclasses.asdict(last.held_out)}
     _write_json(folder / SUMMARY_NAME, summary)
+    shutil.rmtree(folder / PREVIOUS, ignore_errors=True)
     return RunRecord.read(folder)
+
+
+def _refuse_existing(folder: Path, *, overwrite: bool) -> None:
+    for name in RUN_FILES:
+        found = "a file of that name"
+        if (folder / CONFIG_NAME).exists():
+            found = "a finished run" if (folder / SUMMARY_NAME).exists() else "a run that did not finish"
+        refuse_existing(folder / name, overwrite=overwrite, found=found)
+
+
+def _set_aside(folder: Path) -> None:
+    """Keep a run that is there in a folder of its own until the new one has finished."""
+    previous = folder / PREVIOUS
+    kept = [folder / name for name in RUN_FILES if (folder / name).exists()]
+    if (previous / SUMMARY_NAME).exists() and folder / SUMMARY_NAME not in kept:
+        # An attempt to replace a finished run did not finish: the finished one is worth keeping.
+        for path in kept:
+            path.unlink()
+        return
+    if kept:
+        shutil.rmtree(previous, ignore_errors=True)
+        previous.mkdir()
+    for path in kept:
+        path.replace(previous / path.name)
+
+
+def _build(config: TrainingConfig, image_shape: tuple[int, int, int], scale: InputScale) -> VariationalAutoencoder:
+    from ngvae_tools.training.model import VariationalAutoencoder
+
+    try:
+        return VariationalAutoencoder(config, image_shape, scale)
+    except (RuntimeError, MemoryError) as error:  # torch's allocator raises RuntimeError
+        raise OptionError(
+            "the networks do not fit into memory",
+            expected="a number of latent dimensions and an image size that do",
+            found=f"{config.latent_dim} dimensions for images of {image_shape[0]} x {image_shape[1]}",
+            remedy="pass a smaller --latent-dim, or smaller images with --resize and --size",
+        ) from error
 
 
 def default_run(data: Path) -> Path:

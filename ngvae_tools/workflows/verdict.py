@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ngvae_tools.analysis.covariance import covariance_metrics
-from ngvae_tools.analysis.selection import RULES, THRESHOLDS, select
+from ngvae_tools.analysis.selection import RULES, default_threshold, select
 from ngvae_tools.analysis.statistics import LatentStatistics
 from ngvae_tools.contract import P
 from ngvae_tools.datasets import ImageDataset
@@ -41,7 +41,7 @@ def analysis_record(
     covariance = statistics.mu.covariance() if statistics.mu.count > 1 else None
     metrics, undefined = covariance_metrics(covariance)
     others = [name for name in RULES if name != selection.rule and (name != P or statistics.p is not None)]
-    rules = (selection, *(select(statistics, name, THRESHOLDS[name]) for name in others))
+    rules = (selection, *(select(statistics, name, default_threshold(session.family, name)) for name in others))
     return AnalysisRecord(
         model=ModelInfo(
             path=str(session.path.resolve()),

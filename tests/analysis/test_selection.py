@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngvae_tools.analysis.selection import THRESHOLDS, check_rule, default_rule, select
+from ngvae_tools.analysis.selection import check_rule, default_rule, default_threshold, select
 from ngvae_tools.analysis.statistics import LatentStatistics
 from ngvae_tools.errors import OptionError
 from ngvae_tools.posteriors import GaussianPosterior, NormalGammaMixturePosterior, NormalGammaPosterior, Posterior
@@ -46,7 +46,7 @@ def test_the_laws_of_the_paper_lie_on_the_two_sides():
     posterior = PAPER.posterior(np.zeros((1, 2)), p)
     seen = LatentStatistics.of(posterior, p)
     for rule in ("p", "variance"):
-        assert select(seen, rule, THRESHOLDS[rule]).informative == (True, False)
+        assert select(seen, rule, default_threshold(PAPER, rule)).informative == (True, False)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.floats(0.01, 0.99))
@@ -59,7 +59,7 @@ def test_a_score_at_the_threshold_is_not_informative(p, threshold):
 @pytest.mark.parametrize(("family", "rule"), [(GAUSSIAN, "variance"), (PAPER, "p"), (MIXTURE, "p")])
 def test_defaults_are_those_of_the_family(family, rule):
     assert default_rule(family) == rule
-    assert check_rule(family, None, None) == (rule, THRESHOLDS[rule])
+    assert check_rule(family, None, None) == (rule, default_threshold(family, rule))
     assert check_rule(family, "variance", 0.3) == ("variance", 0.3)
 
 
@@ -89,7 +89,24 @@ def test_a_threshold_of_p_lies_below_the_rest_point():
     for threshold in (rest, 0.7, 1.0):
         with pytest.raises(OptionError, match=r"between 0 and 0\.652"):
             check_rule(MIXTURE, "p", threshold)
-    assert check_rule(PAPER, "p", 0.99) == ("p", 0.99)
-    with pytest.raises(OptionError, match=r"between 0 and 1\.000"):
-        check_rule(PAPER, "p", 1.0)
+    assert check_rule(PAPER, "p", 0.38) == ("p", 0.38)
+    with pytest.raises(OptionError, match=r"between 0 and 0\.386"):
+        check_rule(PAPER, "p", 0.5)
     assert check_rule(MIXTURE, "variance", 0.9) == ("variance", 0.9)
+
+
+def test_default_thresholds_lie_between_zero_and_the_rest_point():
+    assert default_threshold(MIXTURE, "p") == 0.5
+    assert default_threshold(GAUSSIAN, "variance") == default_threshold(PAPER, "variance") == 0.5
+    assert default_threshold(PAPER, "p") == pytest.approx(0.386 / 2, abs=1e-3)
+    rare = NormalGammaMixturePosterior(3.65, (0.24,) * 3, prior_weight=math.exp(-0.3))
+    assert rare.rest_p < 0.5
+    assert default_threshold(rare, "p") == rare.rest_p / 2
+
+
+def test_a_collapsed_paper_model_is_not_called_informative():
+    # Under Eq. 10 every unused dimension is drawn to the interior minimum, which lies below 0.5.
+    rest = PAPER.rest_p
+    collapsed = statistics(np.full((2, 3), 0.5), p=np.full((2, 3), rest))
+    rule, threshold = check_rule(PAPER, None, None)
+    assert select(collapsed, rule, threshold).count == 0

@@ -299,7 +299,9 @@ class TestBadInput:
     def test_a_full_disk(self, command_line, encoder, tmp_path, as_h5, small_disk):
         folder = small_disk(32)
         data = as_h5(tmp_path / "o.h5", images_of(4000))
-        assert_refused(command_line("select-latents", encoder, data, "-o", folder / "out"), "No space left", "--output")
+        assert_refused(
+            command_line("select-latents", encoder, data, "-o", folder / "out"), "No space left", "name another place"
+        )
         assert list(folder.iterdir()) == []
 
     def test_a_read_only_disk(self, command_line, encoder, data, small_disk):
@@ -353,7 +355,7 @@ class TestOtherCommands:
         assert found.stderr == "Next: ngvae-tools report out --html report.html\n"
         found = command_line("report", "out", "--html", "report.html")
         assert found.returncode == 0
-        assert found.stderr == "Wrote report.html.\n"
+        assert found.stderr == "Wrote report.html. Next: open it in a browser.\n"
         assert (tmp_path / "report.html").read_text().lower().startswith("<!doctype html>")
         assert command_line("report", "out", "--json").stdout == (tmp_path / "out/selection.json").read_text()
 

@@ -219,7 +219,7 @@ def test_no_readable_image_names_the_first_reason(tmp_path):
     with pytest.raises(DatasetError, match=r"'a.png' is empty"):
         dataset.read(0, 1)
     given = FolderImages(tmp_path, image_shape=(4, 4, 1), dtype="uint8")
-    assert given.probe() == (2, given.read(0, 2)[1])
+    assert len(given.read(0, 2)[1]) == 2
 
 
 def test_the_first_readable_image_sets_the_shape(tmp_path):

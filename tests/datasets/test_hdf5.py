@@ -240,3 +240,11 @@ def test_fingerprint_is_of_the_images_not_of_how_they_are_packed(tmp_path):
         with open_dataset(tmp_path / f"{name}.h5") as dataset:
             prints.append(dataset.fingerprint())
     assert prints[0] == prints[1]
+
+
+@pytest.mark.parametrize("key", ["images", "\udcff"])
+def test_a_dataset_without_a_shape_or_with_a_name_that_is_not_utf8(tmp_path, key):
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        file["images"] = h5py.Empty("uint8")
+    with pytest.raises(DatasetError):
+        open_dataset(tmp_path / "d.h5", dataset_key=key)

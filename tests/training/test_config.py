@@ -31,7 +31,7 @@ from ngvae_tools.training.config import PAPER_SIGMA, TrainingConfig
         ({"sigma": math.nan}, "--sigma"),
         ({"beta": 0.0}, "--beta"),
         ({"beta": math.inf}, "--beta"),
-        ({"slope": 0.0}, "--slope"),
+        ({"slope": 0.0, "objective": "paper"}, "--slope"),
         ({"prior_nats": 0.0}, "--prior-nats"),
         ({"learning_rate": 0.0}, "--learning-rate"),
         ({"learning_rate": math.nan}, "--learning-rate"),
@@ -60,7 +60,6 @@ def test_an_option_outside_its_range_is_refused(options, named):
         {},
         {"objective": "paper", "gradient": "g-rep"},
         {"resize": "pad", "size": 16},
-        {"size": 17},  # without --resize the size is not used
         {"held_out": 0.0},
         {"seed": 2**63 - 1},
     ],
@@ -91,3 +90,19 @@ def test_the_default_noise_level_is_the_paper_beta_of_150():
 def test_the_options_load_without_torch():
     code = "import sys, ngvae_tools.training.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"slope": 20.0}, "--slope"),
+        ({"prior_nats": 2.0, "objective": "paper"}, "--prior-nats"),
+        ({"prior_nats": 2.0, "model": "vae"}, "--prior-nats"),
+        ({"max_epochs": 9, "epochs": 3}, "--max-epochs"),
+        ({"size": 32}, "--size"),
+        ({"beta": 9.0, "model": "vae"}, "--beta"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(options, name):
+    with pytest.raises(OptionError, match=f"^{name} would do nothing"):
+        TrainingConfig(**options)

@@ -124,9 +124,10 @@ class TestKnownAnswer:
     def test_verdicts_of_both_rules(self, analysed):
         record, _, p, _ = analysed
         assert record.selection.rule == "p"
-        assert record.selection.threshold == 0.5
-        assert record.selection.indices == tuple(np.flatnonzero(p.mean(0) < 0.5)) != ()
-        assert [row.informative for row in record.dimensions] == (p.mean(0) < 0.5).tolist()
+        threshold = NormalGammaPosterior().rest_p / 2
+        assert record.selection.threshold == threshold
+        assert record.selection.indices == tuple(np.flatnonzero(p.mean(0) < threshold)) != ()
+        assert [row.informative for row in record.dimensions] == (p.mean(0) < threshold).tolist()
         assert {rule.rule for rule in record.rules} == {"p", "variance"}
         variance = next(rule for rule in record.rules if rule.rule == "variance")
         assert variance.informative == tuple(row.posterior_variance < 0.5 for row in record.dimensions)
@@ -477,6 +478,22 @@ class TestOutput:
             )
         assert not (tmp_path / "out").exists()
         assert not [t for t in threading.enumerate() if t.name.startswith("read")]
+
+    @pytest.mark.parametrize("name", ["latents.h5", "rejected.jsonl", "selection.json"])
+    def test_a_file_of_someone_else_is_not_replaced(self, tmp_path, encoder, data, name):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / name).write_text("mine")
+        with pytest.raises(OutputError, match="--overwrite"):
+            select_latents(encoder, data, tmp_path / "out")
+        assert (tmp_path / "out" / name).read_text() == "mine"
+        assert len(list((tmp_path / "out").iterdir())) == 1
+
+    def test_a_folder_of_mostly_unfit_images_still_gives_a_result(self, tmp_path, encoder, as_pngs):
+        folder = as_pngs(tmp_path / "d", images_of(200))
+        for name in sorted(path.name for path in folder.iterdir())[:-1]:
+            (folder / name).write_bytes(b"broken")
+        record = select_latents(encoder, folder, tmp_path / "out")
+        assert (record.data.n_images, record.data.n_rejected) == (200, 199)
 
     def test_a_file_in_the_place_of_the_folder(self, tmp_path, encoder, data):
         (tmp_path / "out").write_text("mine")

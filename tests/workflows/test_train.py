@@ -7,7 +7,7 @@ import pytest
 
 import ngvae_tools
 from ngvae_tools import select_latents, train
-from ngvae_tools.errors import DatasetError, OptionError, OutputError
+from ngvae_tools.errors import DatasetError, OptionError, OutputError, TrainingDivergedError
 from ngvae_tools.record import AnalysisRecord
 from ngvae_tools.run import RunRecord
 
@@ -80,6 +80,30 @@ class TestRun:
         (tmp_path / "run/summary.json").unlink()
         with pytest.raises(OutputError, match="did not finish"):
             train(sprites, tmp_path / "run", epochs=1)
+
+    @pytest.mark.parametrize("name", ["encoder.onnx", "decoder.onnx", "history.jsonl"])
+    def test_a_file_of_someone_else_is_not_replaced(self, sprites, tmp_path, name):
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(OutputError, match=r"found a file of that name.*--overwrite"):
+            train(sprites, tmp_path, epochs=1)
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+
+    def test_a_run_that_is_replaced_is_kept_until_the_new_one_has_finished(self, run, sprites, tmp_path):
+        shutil.copytree(run.folder, tmp_path / "run")
+        before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
+        for _ in range(2):
+            with pytest.raises(TrainingDivergedError):
+                train(sprites, tmp_path / "run", epochs=1, learning_rate=1e30, overwrite=True)
+            kept = tmp_path / "run/previous"
+            assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
+        train(sprites, tmp_path / "run", epochs=1, latent_dim=2, overwrite=True)
+        assert not kept.exists()
+        assert RunRecord.read(tmp_path / "run").config["options"]["latent_dim"] == 2
+
+    def test_networks_that_do_not_fit_into_memory(self, sprites, tmp_path):
+        with pytest.raises(OptionError, match=r"do not fit into memory.*--latent-dim"):
+            train(sprites, tmp_path / "run", latent_dim=10**13)
+        assert not (tmp_path / "run").exists()
 
     def test_an_unfit_data_set_keeps_the_old_run(self, run, tmp_path, as_h5):
         before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
