@@ -20,6 +20,10 @@ __all__ = ["__version__", "report", "select_latents", "train"]
 _PLACES = {"report": "report", "select_latents": "select", "train": "train"}
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     # Loaded when asked for: `import ngvae_tools` alone needs neither onnxruntime nor torch.
     if name in _PLACES:

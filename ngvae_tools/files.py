@@ -37,7 +37,7 @@ def output_errors(path: Path) -> Iterator[None]:
             f"cannot write to {path}",
             expected="a folder that can be written and has room",
             found=error.strerror or str(error),
-            remedy="free some space or name another place",
+            remedy="check the place, or name another",
         ) from error
 
 

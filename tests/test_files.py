@@ -98,7 +98,7 @@ def test_places_that_cannot_be_written(tmp_path, monkeypatch, place):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("old")
     (tmp_path / "folder" / "inner").mkdir(parents=True)
-    with pytest.raises(OutputError, match=r"cannot write to .*; free some space or name another place"):
+    with pytest.raises(OutputError, match=r"cannot write to .*; check the place, or name another"):
         write_text(type(tmp_path)(place), "new")
     assert (tmp_path / "file").read_text() == "old"
     assert names(tmp_path) == ["file", "folder"]
@@ -121,7 +121,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
 
 
 def test_output_errors_names_the_place_and_the_reason(tmp_path):
-    with pytest.raises(OutputError, match=r"cannot write to OUT: .* found odd; free") as caught, output_errors("OUT"):
+    with pytest.raises(OutputError, match=r"cannot write to OUT: .* found odd; check") as caught, output_errors("OUT"):
         raise OSError("odd")
     assert isinstance(caught.value.__cause__, OSError)
 

@@ -102,7 +102,7 @@ def command(
     folder = output or default_run(data)
     terminal.say(f"Training on {data}; the run goes to {folder}.")
     try:
-        with _progress(terminal) as on_progress:
+        with _progress(terminal, epochs_are_fixed=epochs is not None) as on_progress:
             run = train(
                 data, folder, config=config, dataset_key=dataset_key, overwrite=overwrite, on_progress=on_progress
             )
@@ -115,6 +115,11 @@ def command(
         raise KeyboardInterrupt(f"{kept}; to start again, pass --overwrite") from None
     assert run.summary is not None
     terminal.say(f"Trained for {plural(len(run.epochs), 'epoch', 'epochs')}. {_figures(run.epochs[-1])}")
+    if run.summary["ended_by"] != "schedule":
+        terminal.say(
+            "Training stopped before the paper's schedule would have ended it: the number of informative dimensions "
+            "may still change. Without --epochs the schedule decides."
+        )
     for name, export in run.summary["exports"].items():
         terminal.say(
             f"Wrote {folder / name} ({export['bytes'] / 1e6:.2f} MB); torch and onnxruntime differ by at most "
@@ -127,7 +132,8 @@ def command(
             f"{plural(len(rejected), 'image', 'images')} could not be used, such as {first['id']}: {first['reason']}; "
             f"{folder / 'config.json'} names them all."
         )
-    terminal.next("select-latents", run.encoder, data)
+    key = [] if dataset_key is None else ["--dataset-key", dataset_key]
+    terminal.next("select-latents", run.encoder, data, *key)
     if rejected:
         raise typer.Exit(FINISHED_WITH_REJECTED)
 
@@ -144,7 +150,7 @@ def _figures(epoch: EpochRecord) -> str:
 
 
 @contextmanager
-def _progress(terminal: Terminal) -> Iterator[Callable[[TrainingProgress], None]]:
+def _progress(terminal: Terminal, *, epochs_are_fixed: bool) -> Iterator[Callable[[TrainingProgress], None]]:
     """A bar that moves in a terminal, a line an epoch elsewhere."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -169,8 +175,9 @@ def _progress(terminal: Terminal) -> Iterator[Callable[[TrainingProgress], None]
             bar.update(
                 task,
                 completed=(progress.epoch - 1) * progress.steps + progress.step,
-                total=progress.epochs * progress.steps,
-                epoch=f"{progress.epoch}/{progress.epochs}",
+                # The paper's schedule ends a training long before its ceiling: a time left would be untrue.
+                total=progress.epochs * progress.steps if epochs_are_fixed else None,
+                epoch=f"{progress.epoch}/{progress.epochs}" if epochs_are_fixed else str(progress.epoch),
                 figures=figures,
             )
             if last is not None and last.epoch > said:

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from ngvae_tools.report.sources import NamedRun
     from ngvae_tools.run import EpochRecord, Figures
 
+_END = {
+    "schedule": "the paper's schedule",
+    "epochs": "the number of epochs; the count of informative dimensions may still change",
+}
+
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -62,6 +67,7 @@ def epoch_rows(run: NamedRun) -> Rows:
     total = sum(epoch.seconds for epoch in epochs)
     return [
         ("Epoch", count(last.epoch)),
+        *([("Ended by", _END[end])] if (end := (run.record.summary or {}).get("ended_by")) in _END else []),
         ("Informative", f"{last.informative} of {len(last.posterior_variance)}"),
         ("Learning rate", f"{last.learning_rate:g}"),
         ("Seconds", f"{number(last.seconds, 1)} the last epoch, {number(total, 1)} in all"),

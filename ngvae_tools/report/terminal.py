@@ -78,7 +78,7 @@ def dimension_table(record: AnalysisRecord, *, every: bool = False, fold_above: 
             lambda row: row.mu_variance,
         ]
         ranges = [_range(column(row) for row in folded) for column in columns]
-        _add(table, "", f"{len(folded)} uninformative", *ranges)
+        _add(table, "", f"{len(folded)} others, all uninformative", *ranges)
     return table
 
 

@@ -116,6 +116,8 @@ class Trainer:
         start = time.perf_counter()
         number = len(self.history) + 1
         train = self._steps(number)
+        held_out = evaluate(self.model, self.images, self.config)
+        _check_finite(self.model, number, train.figures(), held_out)
         rate, second, variance = train.per_dimension()
         objective = self.model.objective
         p = second if objective.second_head == P else None
@@ -125,7 +127,7 @@ class Trainer:
         record = EpochRecord(
             epoch=number,
             train=train.figures(),
-            held_out=evaluate(self.model, self.images, self.config),
+            held_out=held_out,
             rate_per_dimension=rate,
             p=p,
             posterior_variance=variance,
@@ -133,7 +135,6 @@ class Trainer:
             learning_rate=self.optimiser.param_groups[0]["lr"],
             seconds=time.perf_counter() - start,
         )
-        _check_finite(self.model, record)
         self.history.append(record)
         return record
 
@@ -145,6 +146,11 @@ class Trainer:
             self.epochs = record.epoch
         for group in self.optimiser.param_groups:
             group["lr"] /= 10
+
+    @property
+    def ended_by(self) -> str:
+        """What ended the training: `schedule`, or `epochs`, before a schedule found it done."""
+        return "schedule" if self.schedule is not None and self.schedule.drops == 2 else "epochs"
 
     def save_checkpoint(self) -> None:
         """Write the state in one step.
@@ -190,13 +196,12 @@ class Trainer:
         return total
 
 
-def _check_finite(model: VariationalAutoencoder, record: EpochRecord) -> None:
+def _check_finite(model: VariationalAutoencoder, epoch: int, train: Figures, held_out: Figures | None) -> None:
     # The losses of the steps do not show what the last step did to the weights.
-    epoch = record.epoch
     where = f"epoch {epoch}"
     if not all(bool(torch.isfinite(weights).all()) for weights in model.parameters()):
         raise _diverged(epoch, where, "weights that are not finite")
-    for name, figures in (("training", record.train), ("held-out", record.held_out)):
+    for name, figures in (("training", train), ("held-out", held_out)):
         if figures is not None and not math.isfinite(figures.loss):
             raise _diverged(epoch, where, f"a {name} loss of {figures.loss}")
 

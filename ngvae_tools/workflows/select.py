@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from ngvae_tools.analysis.moments import BLOCK
 from ngvae_tools.analysis.selection import check_rule, select
 from ngvae_tools.analysis.statistics import LatentStatistics
 from ngvae_tools.contract import P, Resize
-from ngvae_tools.datasets import ImageDataset, Rejection, open_dataset
-from ngvae_tools.errors import DatasetError, OptionError, OutputError
+from ngvae_tools.datasets import ImageDataset, open_dataset
+from ngvae_tools.errors import ContractError, DatasetError, OptionError, OutputError
 from ngvae_tools.files import output_errors, refuse_existing, sha256_of
 from ngvae_tools.inference.providers import CUDA
 from ngvae_tools.inference.session import EncoderSession, HeadNames, InputOptions
@@ -28,9 +29,12 @@ from ngvae_tools.latents.file import FILE_NAME as LATENTS_NAME
 from ngvae_tools.latents.file import write_latents
 from ngvae_tools.record import FILE_NAME as RECORD_NAME
 from ngvae_tools.record import AnalysisRecord, LatentsInfo, Selection
-from ngvae_tools.run import ENCODER_NAME
+from ngvae_tools.run import CONFIG_NAME, ENCODER_NAME
 from ngvae_tools.workflows.parts import REJECTED_NAME, SelectionParts
 from ngvae_tools.workflows.verdict import analysis_record
+
+MAX_REASONS = 1000
+"""Different reasons of rejection that are counted, to name the most frequent one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +134,16 @@ def select_latents(
 
 def encoder_of(model: Path) -> Path:
     """The encoder file that `model` names: itself, or the one of a training run's folder."""
-    return model / ENCODER_NAME if model.is_dir() else model
+    if not model.is_dir():
+        return model
+    if (model / CONFIG_NAME).exists() and not (model / ENCODER_NAME).exists():
+        raise ContractError(
+            f"the training run {model} has no encoder",
+            expected="a run that has finished",
+            found="one that was interrupted, or still runs",
+            remedy="wait for it, or train again with --overwrite",
+        )
+    return model / ENCODER_NAME
 
 
 def default_output(model: Path, data: Path) -> Path:
@@ -165,15 +178,6 @@ def _open_for(session: EncoderSession, path: Path, dataset_key: str | None, resi
     )
 
 
-def _all_rejected(dataset: ImageDataset, first: Rejection, n_read: int) -> DatasetError:
-    return DatasetError(
-        f"no image of {dataset.path} can be used",
-        expected="images that fit the encoder",
-        found=f"{n_read} of {n_read} unfit; {first.identifier}: {first.reason}",
-        remedy="pass --resize if only the size differs, or name the data that the encoder was made for",
-    )
-
-
 def _stream(
     dataset: ImageDataset,
     session: EncoderSession,
@@ -184,7 +188,7 @@ def _stream(
     """Encode everything: the statistics, and the number of rejected images."""
     with_p = session.second_head == P
     statistics = LatentStatistics.empty(session.latent_dim, with_p=with_p)
-    first_rejected: Rejection | None = None
+    reasons: Counter[str] = Counter()
     done = n_rejected = 0
     with closing(encode_blocks(dataset, session, block=BLOCK, batch_size=batch_size)) as blocks:
         for block in blocks:
@@ -192,8 +196,8 @@ def _stream(
             of_block = LatentStatistics.of(session.family.posterior(mu, second), second if with_p else None)
             statistics = statistics.merge(of_block)
             parts.add(block)
-            if block.rejected:
-                first_rejected = first_rejected or block.rejected[0]
+            if len(reasons) < MAX_REASONS:
+                reasons.update(rejection.reason for rejection in block.rejected)
             n_rejected += len(block.rejected)
             done += block.size
             if on_progress is not None:
@@ -206,8 +210,13 @@ def _stream(
             remedy="please report this; no result was written",
         )
     if statistics.mu.count == 0:
-        assert first_rejected is not None
-        raise _all_rejected(dataset, first_rejected, n_rejected)
+        reason, count = reasons.most_common(1)[0]
+        raise DatasetError(
+            f"no image of {dataset.path} can be used",
+            expected="images that fit the encoder",
+            found=f"{n_rejected} of {n_rejected} unfit, {count} of them because each {reason}",
+            remedy="name the data that the encoder was made for, or pass --resize where only the size differs",
+        )
     return statistics, n_rejected
 
 

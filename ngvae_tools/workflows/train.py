@@ -84,11 +84,13 @@ def train(
     _require_torch()
     from exporters.networks import export_model
     from ngvae_tools.training.data import load_images
+    from ngvae_tools.training.devices import training_device
     from ngvae_tools.training.loop import Trainer
     from ngvae_tools.training.networks import check_image_shape
 
     folder = Path(output) if output is not None else default_run(Path(data))
     _refuse_existing(folder, overwrite=overwrite)
+    training_device(config.device)
     with _open_for(config, Path(data), dataset_key) as dataset:
         check_image_shape(dataset.image_shape)
         images = load_images(dataset, held_out=config.held_out, seed=config.seed)
@@ -100,7 +102,8 @@ def train(
         _write_json(folder / CONFIG_NAME, _config_body(config, dataset, images, fingerprint))
         sample_type = dataset.dtype.name
     with output_errors(folder):
-        history = Trainer(model, images, config, folder, on_progress).fit()
+        trainer = Trainer(model, images, config, folder, on_progress)
+        history = trainer.fit()
     encoder, decoder = export_model(
         model,
         folder / ENCODER_NAME,
@@ -118,7 +121,7 @@ def train(
         for report in (encoder, decoder)
     }
     last = history[-1]
-    summary = {"epochs": last.epoch, "informative": last.informative, "exports": exports}
+    summary = {"epochs": last.epoch, "ended_by": trainer.ended_by, "informative": last.informative, "exports": exports}
     summary |= {"train": dataclasses.asdict(last.train)}
     summary |= {"held_out": None if last.held_out is None else dataclasses.asdict(last.held_out)}
     _write_json(folder / SUMMARY_NAME, summary)

@@ -24,6 +24,9 @@ from ngvae_tools.record import (
 )
 from ngvae_tools.workflows.versions import versions_of
 
+CLOSE = 0.05
+"""A score this near to the threshold could fall on its other side in another training."""
+
 UNSETTLED_P = 0.3
 """Above this standard deviation over images, p is near 0 for some images and near 1 for others."""
 
@@ -68,7 +71,7 @@ def analysis_record(
         latents=latents,
         timings=timings,
         versions=versions_of("numpy", "scipy", "onnx", "onnxruntime", "onnxruntime-gpu", "h5py", "pillow"),
-        notes=(*session.notes, *_notes(session.family, statistics, rules), *undefined),
+        notes=(*session.notes, *notes_on(session.family, statistics, rules), *undefined),
     )
 
 
@@ -92,7 +95,7 @@ def _dimensions(statistics: LatentStatistics, selection: Selection) -> tuple[Dim
     )
 
 
-def _notes(family: PosteriorFamily, statistics: LatentStatistics, rules: tuple[Selection, ...]) -> list[str]:
+def notes_on(family: PosteriorFamily, statistics: LatentStatistics, rules: tuple[Selection, ...]) -> list[str]:
     """Sentences on what limits the verdict."""
     notes = []
     if isinstance(family, NormalGammaPosterior):
@@ -104,6 +107,14 @@ def _notes(family: PosteriorFamily, statistics: LatentStatistics, rules: tuple[S
     if len({rule.informative for rule in rules}) > 1:
         counts = ", ".join(f"{rule.count} by rule {rule.rule}" for rule in rules)
         notes.append(f"The rules disagree on which dimensions are informative: {counts}.")
+    chosen = rules[0]
+    close = [k for k, score in enumerate(chosen.score) if abs(score - chosen.threshold) < CLOSE]
+    if close:
+        listed = ", ".join(str(k) for k in close)
+        subject = f"Dimensions {listed} lie" if len(close) > 1 else f"Dimension {listed} lies"
+        notes.append(f"{subject} within {CLOSE:g} of the threshold: the count is not settled there.")
+    if chosen.count == len(chosen.score) > 1:
+        notes.append("Every dimension is informative: the data may need more; train with a larger --latent-dim.")
     if statistics.p is not None and statistics.p.count > 1:
         unsettled = np.flatnonzero(np.sqrt(statistics.p.covariance()) > UNSETTLED_P)
         if len(unsettled):

@@ -300,7 +300,7 @@ class TestBadInput:
         folder = small_disk(32)
         data = as_h5(tmp_path / "o.h5", images_of(4000))
         assert_refused(
-            command_line("select-latents", encoder, data, "-o", folder / "out"), "No space left", "name another place"
+            command_line("select-latents", encoder, data, "-o", folder / "out"), "No space left", "name another"
         )
         assert list(folder.iterdir()) == []
 

@@ -43,12 +43,15 @@ def test_nll_with_its_constant_is_the_negative_log_likelihood(sprites, options):
     )
 
 
-@pytest.mark.parametrize("options", [{"beta": 7.5, **options} for options in MODELS])
+BETAS = [{"beta": 1.0 if options.get("model") == "vae" else 7.5, **options} for options in MODELS]
+
+
+@pytest.mark.parametrize("options", BETAS)
 def test_loss_is_nll_and_beta_times_rate(sprites, options):
     model = model_of(**options)
     parts = model(torch.from_numpy(sprites[:6]), generator())
     rate = model.objective.rate(*model.encoder(model.encoder.images(torch.from_numpy(sprites[:6]))))
-    expected = np.mean((parts.nll + 7.5 * rate.sum(dim=1)).tolist())
+    expected = np.mean((parts.nll + options["beta"] * rate.sum(dim=1)).tolist())
     assert float(model.loss(parts).detach()) == pytest.approx(expected, rel=1e-6)
     assert parts.rate.shape == parts.second.shape == parts.posterior_variance.shape == (6, 15)
 
@@ -94,7 +97,7 @@ def check_gradients(model, samples, names):
 
 
 def test_gradient_of_a_gaussian_model_agrees_with_finite_differences(sprites):
-    model = in_float64(model_of((16, 16, 1), model="vae", latent_dim=2, beta=3.0))
+    model = in_float64(model_of((16, 16, 1), model="beta-vae", latent_dim=2, beta=3.0))
     check_gradients(model, torch.from_numpy(sprites[:3, 8:24, 8:24, :1]), ("encoder", "decoder"))
 
 

@@ -488,6 +488,12 @@ class TestOutput:
         assert (tmp_path / "out" / name).read_text() == "mine"
         assert len(list((tmp_path / "out").iterdir())) == 1
 
+    def test_the_most_frequent_reason_is_the_one_that_is_named(self, tmp_path, encoder, as_pngs):
+        folder = as_pngs(tmp_path / "d", np.zeros((6, 20, 20, 3), np.uint8))
+        (folder / "00000.png").write_bytes(b"broken")
+        with pytest.raises(DatasetError, match=r"found 6 of 6 unfit, 5 of them because each .*height 20.*--resize"):
+            select_latents(encoder, folder, tmp_path / "out")
+
     def test_a_folder_of_mostly_unfit_images_still_gives_a_result(self, tmp_path, encoder, as_pngs):
         folder = as_pngs(tmp_path / "d", images_of(200))
         for name in sorted(path.name for path in folder.iterdir())[:-1]:

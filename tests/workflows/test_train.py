@@ -7,7 +7,7 @@ import pytest
 
 import ngvae_tools
 from ngvae_tools import select_latents, train
-from ngvae_tools.errors import DatasetError, OptionError, OutputError, TrainingDivergedError
+from ngvae_tools.errors import ContractError, DatasetError, OptionError, OutputError, TrainingDivergedError
 from ngvae_tools.record import AnalysisRecord
 from ngvae_tools.run import RunRecord
 
@@ -104,6 +104,15 @@ class TestRun:
         with pytest.raises(OptionError, match=r"do not fit into memory.*--latent-dim"):
             train(sprites, tmp_path / "run", latent_dim=10**13)
         assert not (tmp_path / "run").exists()
+
+    def test_it_is_said_that_the_number_of_epochs_ended_it(self, run):
+        assert run.summary["ended_by"] == "epochs"
+
+    def test_a_run_without_an_encoder_is_called_unfinished(self, run, sprites, tmp_path):
+        shutil.copytree(run.folder, tmp_path / "run")
+        (tmp_path / "run/encoder.onnx").unlink()
+        with pytest.raises(ContractError, match="has no encoder: expected a run that has finished"):
+            select_latents(tmp_path / "run", sprites, tmp_path / "out")
 
     def test_an_unfit_data_set_keeps_the_old_run(self, run, tmp_path, as_h5):
         before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
