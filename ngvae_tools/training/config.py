@@ -19,15 +19,6 @@ PRIOR_NATS = 1.0
 MAX_EPOCHS = 200
 SIZE = 64
 
-APPLIES = {
-    "--slope": "--objective paper with it",
-    "--prior-nats": "--objective mixture with it",
-    "--max-epochs": "no --epochs with it",
-    "--size": "--resize with it",
-    "--beta": "--model beta-vae or ngvae with it",
-}
-"""What an option needs so that it does something."""
-
 PAPER_SIGMA = 0.02
 """The paper's noise level.
 
@@ -96,18 +87,23 @@ class TrainingConfig:
             _one_of("--objective", self.objective, OBJECTIVES)
             if self.model != "ngvae":
                 raise _refused("--objective", "no objective with a Gaussian model", f"{self.objective!r}")
-        for option, given, applies in (
+        for option, given, applies, needs in (
             # An option that is silently ignored is a wrong result that nobody notices.
-            ("--slope", self.slope != SLOPE, self.resolved_objective == "paper"),
-            ("--prior-nats", self.prior_nats != PRIOR_NATS, self.resolved_objective == "mixture"),
-            ("--max-epochs", self.max_epochs != MAX_EPOCHS, self.epochs is None),
-            ("--size", self.size != SIZE, self.resize is not None),
-            ("--beta", self.beta not in {None, 1.0}, self.model != "vae"),
+            ("--slope", self.slope != SLOPE, self.resolved_objective == "paper", "--objective paper with it"),
+            (
+                "--prior-nats",
+                self.prior_nats != PRIOR_NATS,
+                self.resolved_objective == "mixture",
+                "--objective mixture with it",
+            ),
+            ("--max-epochs", self.max_epochs != MAX_EPOCHS, self.epochs is None, "no --epochs with it"),
+            ("--size", self.size != SIZE, self.resize is not None, "--resize with it"),
+            ("--beta", self.beta not in {None, 1.0}, self.model != "vae", "--model beta-vae or ngvae with it"),
         ):
             if given and not applies:
                 raise OptionError(
                     f"{option} would do nothing in this run",
-                    expected=APPLIES[option],
+                    expected=needs,
                     found=f"--model {self.model} and objective {self.resolved_objective}",
                     remedy=f"leave {option} out, or add what it needs",
                 )

@@ -130,10 +130,10 @@ def train(
 
 
 def _refuse_existing(folder: Path, *, overwrite: bool) -> None:
+    found = "a file of that name"
+    if (folder / CONFIG_NAME).exists():
+        found = "a finished run" if (folder / SUMMARY_NAME).exists() else "a run that did not finish"
     for name in RUN_FILES:
-        found = "a file of that name"
-        if (folder / CONFIG_NAME).exists():
-            found = "a finished run" if (folder / SUMMARY_NAME).exists() else "a run that did not finish"
         refuse_existing(folder / name, overwrite=overwrite, found=found)
 
 
