@@ -1,37 +1,30 @@
-"""Export a torch encoder or decoder to one ONNX file that carries its metadata, and check the file."""
+"""Write a torch module that already follows the contract as one ONNX file with its metadata, and check the file."""
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import hashlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import importlib.util
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from exporters.check import Samples, check_contract, largest_difference
+from exporters.graph import graph_of
+from exporters.prepare import prepared
 from ngvae_tools.contract import IMAGE, METADATA_KEY, MU, ModelMetadata, Z
-from ngvae_tools.errors import ExportError, MissingDependencyError
+from ngvae_tools.errors import MissingDependencyError
 from ngvae_tools.files import replacing
 
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
-
-OPSET = 18
 CHECKED_BATCHES = (1, 7)
-TOLERANCE = 1e-4
-"""Largest absolute difference between torch and onnxruntime that an export may have."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class ExportReport:
     """What an export wrote.
 
@@ -41,188 +34,107 @@ class ExportReport:
         bytes: Its size.
         max_abs_difference: Largest absolute difference between torch and onnxruntime over all outputs, at
             batch sizes 1 and 7.
+        metadata: What the file says of itself.
     """
 
     path: Path
     sha256: str
     bytes: int
     max_abs_difference: float
+    metadata: ModelMetadata
 
 
-def export_encoder(
-    module: nn.Module, path: Path | str, metadata: ModelMetadata, *, reference: nn.Module | None = None
+def export_sample_encoder(
+    module: nn.Module,
+    path: Path | str,
+    metadata: ModelMetadata,
+    *,
+    reference: nn.Module | None = None,
+    samples: Sequence[Samples] = (),
 ) -> ExportReport:
-    """Export an encoder.
+    """Export an encoder that takes a data set's own samples; `export_encoder` takes one of scaled images.
 
     Args:
         module: Takes samples of `metadata.sample_type`, shape (B, *image_shape), and returns mu and the second
-            head of the family, p (near 0 = informative) or logvar, each (B, K).
+            head of the family, p (near 0 = informative) or logvar, if it has one; each (B, K), or (B, K, h, w).
         path: The file to write; it appears under this name only once it has passed every check.
         metadata: What the file says of itself; library versions are added.
         reference: What the file must agree with; `module` itself by default.
+        samples: Batches to check the file with, beside random ones.
 
     Raises:
-        ExportError: onnxruntime and torch differ by more than 1e-4.
+        ContractError: The metadata name a family or hyperparameters that are unknown.
+        ExportError: The file does not keep the contract, or onnxruntime and torch differ by more than 1e-4 (of the
+            largest magnitude, where that is above 1).
         MissingDependencyError: onnxscript or onnxruntime is not installed.
         OutputError: The file cannot be written.
     """
     from ngvae_tools.posteriors import family_of
 
-    family = family_of(metadata.family, metadata.latent_dim, metadata.hyperparameters)
+    second = family_of(metadata.family, metadata.latent_dim, metadata.hyperparameters).second_head
     generator = np.random.default_rng(0)
-    samples = [_random_samples(metadata, batch, generator) for batch in CHECKED_BATCHES]
-    return _export(module, reference or module, Path(path), metadata, samples, IMAGE, (MU, family.second_head))
+    random = [_random_samples(metadata, batch, generator) for batch in CHECKED_BATCHES]
+    outputs = (MU,) if second is None else (MU, second)
+    return _export(module, reference, Path(path), metadata, [*random, *samples], IMAGE, outputs)
 
 
-def export_decoder(module: nn.Module, path: Path | str, metadata: ModelMetadata) -> ExportReport:
-    """Export a decoder.
+def export_sample_decoder(
+    module: nn.Module, path: Path | str, metadata: ModelMetadata, *, grid: tuple[int, int] | None = None
+) -> ExportReport:
+    """Export a decoder that returns images as the contract has them; `export_decoder` takes one of scaled images.
 
     Args:
-        module: Takes z, float32 (B, K), and returns images, float32 (B, *image_shape), on the scale of
-            `metadata.scale` (0 is `low`, 1 is `high`).
+        module: Takes z, float32 (B, K), or (B, K, *grid), and returns images, float32 (B, *image_shape), on the
+            scale of `metadata.scale` (0 is `low`, 1 is `high`).
         path: The file to write; it appears under this name only once it has passed every check.
         metadata: What the file says of itself; library versions are added.
+        grid: Rows and columns of a spatial latent.
 
     Raises:
-        ExportError: onnxruntime and torch differ by more than 1e-4.
+        ExportError: The file does not keep the contract, or onnxruntime and torch differ by more than 1e-4 (of the
+            largest magnitude, where that is above 1).
         MissingDependencyError: onnxscript or onnxruntime is not installed.
         OutputError: The file cannot be written.
     """
     generator = np.random.default_rng(0)
-    samples = [generator.standard_normal((n, metadata.latent_dim)).astype(np.float32) for n in CHECKED_BATCHES]
-    return _export(module, module, Path(path), metadata, samples, Z, (IMAGE,))
+    axes = (metadata.latent_dim, *(grid or ()))
+    samples = [generator.standard_normal((n, *axes)).astype(np.float32) for n in CHECKED_BATCHES]
+    return _export(module, None, Path(path), metadata, samples, Z, (IMAGE,))
 
 
 def _export(
     module: nn.Module,
-    reference: nn.Module,
+    reference: nn.Module | None,
     path: Path,
     metadata: ModelMetadata,
-    samples: Sequence[np.ndarray[Any, Any]],
+    samples: Sequence[Samples],
     input_name: str,
     output_names: tuple[str, ...],
 ) -> ExportReport:
     _require("onnxscript")
     _require("onnxruntime")
-    model = _to_onnx(module.eval(), torch.from_numpy(samples[-1]), input_name, output_names)
-    model.metadata_props.add(key=METADATA_KEY, value=_with_versions(metadata).to_json())
-    onnx.checker.check_model(model, full_check=True)
-    data = model.SerializeToString(deterministic=True)
-    with replacing(path) as part:
-        part.write_bytes(data)
-        _check_contract(part, metadata, samples, input_name, output_names)
-        difference = _difference(part, reference.eval(), samples, input_name, output_names)
-        if not difference <= TOLERANCE:
-            raise ExportError(
-                f"the export {path.name} does not compute what the network computes",
-                expected=f"a largest absolute difference of at most {TOLERANCE:g}",
-                found=f"{difference:.3g}",
-                remedy="please report this with the versions that `ngvae-tools doctor` prints",
-            )
-    return ExportReport(path, hashlib.sha256(data).hexdigest(), len(data), difference)
+    metadata = _with_versions(metadata)
+    with prepared(module) as module, prepared(reference or module) as reference:  # noqa: PLR1704 - the same, made ready
+        # The exporter bakes a batch of one into the graph.
+        example = max(samples, key=len)
+        model = graph_of(module, torch.from_numpy(example), input_name, output_names)
+        model.metadata_props.add(key=METADATA_KEY, value=metadata.to_json())
+        onnx.checker.check_model(model, full_check=True)
+        data = model.SerializeToString(deterministic=True)
+        with replacing(path) as part:
+            part.write_bytes(data)
+            check_contract(part, metadata, samples, input_name, output_names)
+            difference = largest_difference(part, reference, samples, input_name, output_names)
+    return ExportReport(path, hashlib.sha256(data).hexdigest(), len(data), difference, metadata)
 
 
-def _to_onnx(module: nn.Module, example: Tensor, input_name: str, output_names: tuple[str, ...]) -> onnx.ModelProto:
-    """The module as one ONNX graph with a dynamic batch, stripped of what depends on where it was made."""
-    batch = torch.export.Dim("batch", min=1)
-    with _quiet():
-        program = torch.onnx.export(
-            module,
-            (example,),
-            dynamo=True,
-            external_data=False,
-            opset_version=OPSET,
-            input_names=[input_name],
-            output_names=list(output_names),
-            dynamic_shapes=({0: batch},),
-            verbose=False,
-        )
-    assert program is not None
-    model = program.model_proto
-    # Stack traces name files of the machine that exported, and make equal models differ.
-    del model.metadata_props[:]
-    for part in (
-        model.graph,
-        *model.graph.node,
-        *model.graph.initializer,
-        *model.graph.input,
-        *model.graph.output,
-    ):
-        part.ClearField("doc_string")
-        del part.metadata_props[:]
-    for value in model.graph.value_info:
-        del value.metadata_props[:]
-    return model
-
-
-def _check_contract(
-    path: Path,
-    metadata: ModelMetadata,
-    samples: Sequence[np.ndarray[Any, Any]],
-    input_name: str,
-    output_names: tuple[str, ...],
-) -> None:
-    """The file as a reader sees it: its metadata, deterministic, and outputs of the shape that they promise."""
-    session = _session(path)
-    read_back = ModelMetadata.from_json(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
-    if read_back != _with_versions(metadata):
-        raise _refused(path, "metadata that read back as they were given", f"{read_back}", "correct the metadata")
-    shape = metadata.image_shape if metadata.role == "decoder" else (metadata.latent_dim,)
-    for batch in samples:
-        first, second = (session.run(list(output_names), {input_name: batch}) for _ in range(2))
-        for name, ours, again in zip(output_names, first, second, strict=True):
-            if ours.shape != (len(batch), *shape):
-                found = f"{name} of shape {ours.shape}"
-                raise _refused(path, f"shape {(len(batch), *shape)}", found, "correct the module or the metadata")
-            if not np.array_equal(ours, again, equal_nan=True):
-                found = f"{name} that changes from run to run"
-                raise _refused(path, "the same outputs for the same input", found, "return the heads, do not sample")
-
-
-def _refused(path: Path, expected: str, found: str, remedy: str) -> ExportError:
-    name = path.name.removesuffix(".part")
-    return ExportError(f"the export {name} was refused", expected=expected, found=found, remedy=remedy)
-
-
-def _difference(
-    path: Path,
-    reference: nn.Module,
-    samples: Sequence[np.ndarray[Any, Any]],
-    input_name: str,
-    output_names: tuple[str, ...],
-) -> float:
-    session = _session(path)
-    largest = 0.0
-    for batch in samples:
-        found = session.run(list(output_names), {input_name: batch})
-        with torch.no_grad():
-            result = reference(torch.from_numpy(batch))
-        expected = [result] if isinstance(result, Tensor) else list(result)
-        for ours, theirs in zip(found, expected, strict=True):
-            if ours.shape != tuple(theirs.shape):
-                return float("inf")
-            # Not the built-in max, which drops a NaN.
-            largest = float(np.maximum(largest, np.abs(ours - theirs.numpy()).max()))
-    return largest
-
-
-def _session(path: Path) -> InferenceSession:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-
-
-def _random_samples(metadata: ModelMetadata, batch: int, generator: np.random.Generator) -> np.ndarray[Any, Any]:
+def _random_samples(metadata: ModelMetadata, batch: int, generator: np.random.Generator) -> Samples:
     span = metadata.scale.high - metadata.scale.low
     values = metadata.scale.low + span * generator.random((batch, *metadata.image_shape))
     return values.astype(metadata.sample_type)
 
 
 def _with_versions(metadata: ModelMetadata) -> ModelMetadata:
-    import dataclasses
-
     libraries = ("ngvae-tools", "torch", "onnx", "onnxscript", "onnxruntime")
     return dataclasses.replace(
         metadata, versions={name: _version(name) for name in libraries} | dict(metadata.versions)
@@ -237,8 +149,6 @@ def _version(name: str) -> str:
 
 
 def _require(module: str) -> None:
-    import importlib.util
-
     if importlib.util.find_spec(module) is None:
         raise MissingDependencyError(
             f"{module} is not installed",
@@ -246,17 +156,3 @@ def _require(module: str) -> None:
             found="none of that name",
             remedy="install them with: pip install 'ngvae-tools[cpu,train]'",
         )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep torch's exporter from writing its progress and its own deprecation warnings to the terminal."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

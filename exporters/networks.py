@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from exporters.export import ExportReport, export_decoder, export_encoder
+from exporters.export import ExportReport, export_sample_decoder, export_sample_encoder
 from ngvae_tools.contract import InputScale, ModelMetadata, Resize
 from ngvae_tools.training.model import VariationalAutoencoder
 from ngvae_tools.training.networks import Encoder
@@ -53,13 +53,13 @@ def export_model(
             data_fingerprint=data_fingerprint,
         )
 
-    encoder = export_encoder(
+    encoder = export_sample_encoder(
         _SampleEncoder(fold_scale(model.encoder), model.objective),
         encoder_path,
         metadata("encoder"),
         reference=_SampleEncoder(model.encoder, model.objective),
     )
-    decoder = export_decoder(_ImageDecoder(model.decoder), decoder_path, metadata("decoder"))
+    decoder = export_sample_decoder(_ImageDecoder(model.decoder), decoder_path, metadata("decoder"))
     return encoder, decoder
 
 

@@ -1,6 +1,7 @@
 """ngvae-tools: which latent dimensions of a trained variational auto-encoder carry information.
 
-`select_latents` analyses an encoder over a data set, `train` makes one, `report` reads what they wrote.
+`select_latents` analyses an encoder over a data set, `train` makes one, `report` reads what they wrote; `inspect` says
+what an ONNX file is, `compare` whether two data sets differ, and `prune` cuts a model down to a selection.
 """
 
 from __future__ import annotations
@@ -9,15 +10,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ngvae_tools.workflows.compare import compare
+    from ngvae_tools.workflows.inspect import inspect
+    from ngvae_tools.workflows.prune import prune
     from ngvae_tools.workflows.report import report
     from ngvae_tools.workflows.select import select_latents
     from ngvae_tools.workflows.train import train
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "report", "select_latents", "train"]
+__all__ = ["__version__", "compare", "inspect", "prune", "report", "select_latents", "train"]
 
-_PLACES = {"report": "report", "select_latents": "select", "train": "train"}
+_PLACES = {name: name for name in ("compare", "inspect", "prune", "report", "train")} | {"select_latents": "select"}
 
 
 def __dir__() -> list[str]:

@@ -1,7 +1,7 @@
 """The contract of an encoder or decoder file: names of heads, metadata key and schema; stdlib only.
 
 An encoder file takes a data set's own samples, `image` (N, H, W, C), and returns `mu` (N, K) and either `p`
-(N, K; near 0 = informative) or `logvar` (N, K). A decoder file takes `z` (N, K) and returns `image`
+(N, K; near 0 = informative), `logvar` (N, K), or nothing more (deterministic codes). A decoder file takes `z` (N, K) and returns `image`
 (N, H, W, C), float32, on the scale that `InputScale` defines. What else a reader must know is one JSON text
 under the metadata key `ngvae_tools`.
 """
@@ -24,9 +24,11 @@ Z = "z"
 MU = "mu"
 P = "p"
 LOGVAR = "logvar"
+LATENT_PARAMETERS = "latent_parameters"
+"""The one output of diffusers' and optimum's encoders: mu and logvar, concatenated on axis 1."""
 
 Role = Literal["encoder", "decoder"]
-Family = Literal["gaussian", "normal-gamma", "normal-gamma-mixture"]
+Family = Literal["gaussian", "normal-gamma", "normal-gamma-mixture", "deterministic"]
 Layout = Literal["NHWC", "NCHW"]
 Resize = Literal["stretch", "crop", "pad"]
 

@@ -19,6 +19,9 @@ from ngvae_tools.errors import ContractError
 from ngvae_tools.laws import INFORMATIVE, PRIOR, SLOPE, UNINFORMATIVE, GammaLaw
 
 Array = npt.NDArray[np.float64]
+TYPE_TOLERANCE = 0.05
+"""NGVAE's laws have the variances 0.0906 and 0.900, on the limits 0.1 and 0.9 of active and passive dimensions."""
+
 Hyperparameters = Mapping[str, "float | tuple[float, ...]"]
 
 
@@ -28,40 +31,86 @@ class Posterior:
 
     Attributes:
         mean: Posterior means, shape (B, K).
-        variance: Posterior variances, shape (B, K).
-        entropy: Differential entropies of q(z_k | x) in nats, shape (B, K).
+        variance: Posterior variances, shape (B, K); None for deterministic codes.
+        entropy: Differential entropies of q(z_k | x) in nats, shape (B, K); None for deterministic codes.
+        rate: KL of each dimension to the prior that the model's objective charges, in nats, shape (B, K); None
+            for deterministic codes.
     """
 
     mean: Array
-    variance: Array
-    entropy: Array
+    variance: Array | None
+    entropy: Array | None
+    rate: Array | None
 
 
 class PosteriorFamily(Protocol):
     """How the heads of an encoder become a posterior."""
 
     @property
-    def second_head(self) -> str:
-        """Name of the head beside `mu`: `p` or `logvar`."""
+    def second_head(self) -> str | None:
+        """Name of the head beside `mu`: `p`, `logvar`, or None for deterministic codes."""
 
     @property
     def rest_p(self) -> float | None:
         """The p at which a dimension that carries nothing rests; None where the family has no p."""
 
-    def posterior(self, mu: Array, second: Array) -> Posterior:
-        """Posterior for the heads `mu` and `second`, both of shape (B, K)."""
+    @property
+    def rate_floor(self) -> float | Array | None:
+        """Rate of a dimension that carries nothing, in nats: one for all, or one a dimension (K,); None without rate."""
+
+    @property
+    def type_tolerance(self) -> float:
+        """By how much the limits of passive and active posterior variances are widened for the family's own laws."""
+
+    def posterior(self, mu: Array, second: Array | None) -> Posterior:
+        """Posterior for the heads `mu` and `second`, both of shape (B, K); `second` is None without a second head."""
+
+    def density(self, offset: Array, second: float, k: int) -> Array:
+        """Density of z_k at mu_k + offset, shape (G,), where the second head of dimension k is `second`."""
 
 
 @dataclass(frozen=True)
 class GaussianPosterior:
-    """N(mu, exp(logvar)): plain VAE, beta-VAE and their kin (Kingma and Welling 2014)."""
+    """N(mu, exp(logvar)) with the prior N(0, 1): plain VAE, beta-VAE and their kin (Kingma and Welling 2014)."""
 
     second_head = "logvar"
     rest_p = None
+    rate_floor = 0.0
+    type_tolerance = 0.0
 
-    def posterior(self, mu: Array, second: Array) -> Posterior:
+    def posterior(self, mu: Array, second: Array | None) -> Posterior:
         """Posterior for the heads `mu` and `logvar`."""
-        return Posterior(mu, np.exp(second), 0.5 * (math.log(2 * math.pi * math.e) + second))
+        second = _given(second)
+        variance = np.exp(second)
+        rate = 0.5 * (mu * mu + variance - 1 - second)
+        return Posterior(mu, variance, 0.5 * (math.log(2 * math.pi * math.e) + second), rate)
+
+    def density(self, offset: Array, second: float, k: int) -> Array:  # noqa: ARG002 - one law for every dimension
+        """Normal density with the variance exp(second); not finite where that is no double."""
+        inverse = np.exp(-0.5 * np.float64(second))
+        return np.asarray(np.exp(-0.5 * (offset * inverse) ** 2) * (inverse / math.sqrt(2 * math.pi)))
+
+
+@dataclass(frozen=True)
+class DeterministicPosterior:
+    """Codes without a posterior: plain autoencoders, or encoders of which only mu is known."""
+
+    second_head = None
+    rest_p = None
+    rate_floor = None
+    type_tolerance = 0.0
+
+    def posterior(self, mu: Array, second: Array | None) -> Posterior:  # noqa: ARG002 - there is none
+        """The codes, and nothing else."""
+        return Posterior(mu, None, None, None)
+
+    def density(self, offset: Array, second: float, k: int) -> Array:
+        """There is none.
+
+        Raises:
+            TypeError: Always; information about x is infinite for a deterministic code.
+        """
+        raise TypeError("a deterministic code has no density")
 
 
 @dataclass(frozen=True)
@@ -76,6 +125,16 @@ class NormalGammaPosterior:
     slope: float = SLOPE
 
     second_head = "p"
+    type_tolerance = TYPE_TOLERANCE
+
+    @property
+    def rate_floor(self) -> float:
+        """KL of the uninformative law to the prior (Eq. 10 at p = 1): 3.56 nats at the paper's values.
+
+        A dimension at the interior minimum costs less; its rate above the floor is then negative.
+        """
+        alpha, beta = self.parameters(np.ones(1))
+        return float(_gamma_kl(alpha, beta, PRIOR)[0])
 
     @property
     def rest_p(self) -> float:
@@ -104,10 +163,16 @@ class NormalGammaPosterior:
         beta = self.informative.beta + (self.uninformative.beta - self.informative.beta) * weight
         return alpha, beta
 
-    def posterior(self, mu: Array, second: Array) -> Posterior:
-        """Posterior for the heads `mu` and `p`."""
-        alpha, beta = self.parameters(second)
-        return Posterior(mu, beta / (alpha - 1), student_t_entropy(alpha, np.sqrt(beta / alpha)))
+    def posterior(self, mu: Array, second: Array | None) -> Posterior:
+        """Posterior for the heads `mu` and `p`; the rate is the KL of (z, lambda), Eq. 9 and 10."""
+        alpha, beta = self.parameters(_given(second))
+        rate = 0.5 * mu * mu * alpha / beta + _gamma_kl(alpha, beta, PRIOR)
+        return Posterior(mu, beta / (alpha - 1), student_t_entropy(alpha, np.sqrt(beta / alpha)), rate)
+
+    def density(self, offset: Array, second: float, k: int) -> Array:  # noqa: ARG002 - one law for every dimension
+        """Student-t density with 2 alpha(p) degrees of freedom and scale sqrt(beta(p) / alpha(p))."""
+        alpha, beta = (float(v) for v in self.parameters(np.asarray(second)))
+        return student_t_density(offset, alpha, math.sqrt(beta / alpha))
 
 
 @dataclass(frozen=True)
@@ -128,6 +193,19 @@ class NormalGammaMixturePosterior:
     prior_weight: float = math.exp(-1)
 
     second_head = "p"
+    type_tolerance = TYPE_TOLERANCE
+
+    @cached_property
+    def rate_floor(self) -> Array:
+        """Least bound of a dimension with mu = 0 and its own two laws, -log(sum of weights exp(-A_c)), shape (K,)."""
+        pi = self.prior_weight
+        return -np.log(pi * np.exp(-self._informative_kl) + (1 - pi) * math.exp(-anchored_kl(self.uninformative)))
+
+    @cached_property
+    def _informative_kl(self) -> Array:
+        """A_i at mu = 0 of each dimension, shape (K,)."""
+        laws = (GammaLaw(self.informative_alpha, beta) for beta in self.informative_beta)
+        return np.array([anchored_kl(law) for law in laws])
 
     @property
     def rest_p(self) -> float:
@@ -141,15 +219,32 @@ class NormalGammaMixturePosterior:
         odds = self.prior_weight / (1 - self.prior_weight) * math.exp(anchored_kl(self.uninformative) - informative)
         return 1 / (1 + odds)
 
-    def posterior(self, mu: Array, second: Array) -> Posterior:
-        """Posterior for the heads `mu` and `p`."""
+    def posterior(self, mu: Array, second: Array | None) -> Posterior:
+        """Posterior for the heads `mu` and `p`; the rate is the bound on the KL of (z, lambda)."""
+        second = _given(second)
         weight = 1 - second
         beta = np.asarray(self.informative_beta)
         variance = weight * (beta / (self.informative_alpha - 1)) + second * self.uninformative.variance
         angles, table = self._entropy_table
         angle = np.arcsin(np.sqrt(weight.clip(0, 1)))
         entropy = np.stack([np.interp(angle[:, k], angles, row) for k, row in enumerate(table)], axis=1)
-        return Posterior(mu, variance, entropy)
+        return Posterior(mu, variance, entropy, self._rate(mu, weight))
+
+    def density(self, offset: Array, second: float, k: int) -> Array:
+        """Density of the mixture of the two Student-t laws of dimension k."""
+        scale = math.sqrt(self.informative_beta[k] / self.informative_alpha)
+        narrow = student_t_density(offset, self.informative_alpha, scale)
+        wide = student_t_density(offset, self.uninformative.alpha, self.uninformative.scale)
+        return (1 - second) * narrow + second * wide
+
+    def _rate(self, mu: Array, weight: Array) -> Array:
+        """w log(w/pi) + (1-w) log((1-w)/(1-pi)) + w A_i + (1-w) A_u."""
+        from scipy.special import xlogy
+
+        rest, pi = 1 - weight, self.prior_weight
+        index = xlogy(weight, weight) - weight * math.log(pi) + xlogy(rest, rest) - rest * math.log1p(-pi)
+        kl = weight * self._informative_kl + rest * anchored_kl(self.uninformative)
+        return np.asarray(index + kl + 0.5 * mu * mu)
 
     @cached_property
     def _entropy_table(self) -> tuple[Array, Array]:
@@ -174,6 +269,11 @@ class NormalGammaMixturePosterior:
         return np.asarray(-(density * logs) @ step)
 
 
+def _given(second: Array | None) -> Array:
+    assert second is not None, "this family has a second head"
+    return second
+
+
 def student_t_entropy(alpha: Array, scale: Array) -> Array:
     """Entropy in nats of a Student-t with 2 alpha degrees of freedom and the given scale."""
     from scipy.special import betaln, digamma
@@ -195,7 +295,7 @@ def family_of(name: str, latent_dim: int, hyperparameters: Hyperparameters) -> P
     """The posterior family that an encoder's metadata name.
 
     Args:
-        name: `gaussian`, `normal-gamma` or `normal-gamma-mixture`.
+        name: `gaussian`, `normal-gamma`, `normal-gamma-mixture` or `deterministic`.
         latent_dim: Number K of latent dimensions.
         hyperparameters: Scalars or one value a dimension; the paper's values stand in for absent ones.
 
@@ -204,10 +304,12 @@ def family_of(name: str, latent_dim: int, hyperparameters: Hyperparameters) -> P
     """
     if name == "gaussian":
         return GaussianPosterior()
+    if name == "deterministic":
+        return DeterministicPosterior()
     if name not in ("normal-gamma", "normal-gamma-mixture"):
         raise ContractError(
             "the model's posterior family is unknown",
-            expected="gaussian, normal-gamma or normal-gamma-mixture",
+            expected="gaussian, normal-gamma, normal-gamma-mixture or deterministic",
             found=repr(name),
             remedy="export the model again, or use the version of ngvae-tools that made it",
         )

@@ -10,15 +10,27 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ngvae_tools.errors import RecordError
 
 FORMAT = "ngvae-tools/selection"
-VERSION = 1
+VERSION = 2
 FILE_NAME = "selection.json"
+
+P_BINS = 20
+"""Equal bins from 0 to 1 of the histogram of p."""
+
+REPLICATES = 200
+"""Bootstrap replicates unless asked otherwise."""
+
+Interval = tuple[float, float]
+"""Lower and upper end of a confidence interval."""
+
+LatentType = Literal["passive", "mixed", "active"]
+FactorKind = Literal["categorical", "continuous", "circular"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +44,7 @@ class ModelInfo:
         latent_dim: Number K of latent dimensions.
         hyperparameters: Numbers of the family, each a scalar or one value a dimension.
         provider: onnxruntime execution provider that ran it.
+        positions: Number P of positions of a spatial latent, each a sample of the K channels; 1 where there are none.
     """
 
     path: str
@@ -40,6 +53,7 @@ class ModelInfo:
     latent_dim: int
     hyperparameters: Mapping[str, float | tuple[float, ...]]
     provider: str
+    positions: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +84,20 @@ class Selection:
     """Which dimensions a rule calls informative.
 
     Attributes:
-        rule: `p` or `variance`.
-        threshold: A dimension is informative where its score lies below.
+        rule: Name of the rule, see `ngvae_tools.analysis.selection`; `given` where the user named the dimensions.
+        threshold: Value of the score that separates informative dimensions from the others.
+        keeps: On which side of the threshold a dimension is informative.
         score: One value a dimension, shape (K,).
         informative: One verdict a dimension, shape (K,).
+        count_interval: Bootstrap interval of the number of informative dimensions; None without a bootstrap.
     """
 
     rule: str
     threshold: float
+    keeps: Literal["below", "above"]
     score: tuple[float, ...]
     informative: tuple[bool, ...]
+    count_interval: tuple[int, int] | None = None
 
     @property
     def indices(self) -> tuple[int, ...]:
@@ -94,44 +112,208 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class DimensionStatistics:
-    """What one latent dimension does over the data.
+    """What one latent dimension does over the data; None where a number is not defined for the family or the data.
 
     Attributes:
         index: The dimension, from 0.
         informative: Verdict of the record's selection.
         mu_mean: Mean over images of the posterior mean.
         mu_variance: Variance over images of the posterior mean (ddof 1).
+        mu_low: Smallest posterior mean.
+        mu_high: Largest posterior mean.
         posterior_variance: Mean over images of the posterior variance.
+        posterior_variance_std: Standard deviation over images of the posterior variance (ddof 1).
         posterior_entropy: Mean over images of the posterior's differential entropy, in nats.
-        p_mean: Mean over images of p (near 0 = informative); None for a Gaussian encoder.
-        p_std: Standard deviation over images of p (ddof 1); None for a Gaussian encoder.
+        rate: Mean over images of the KL to the prior that the model's objective charges, in nats.
+        rate_floor: Rate of a dimension that carries nothing, in nats.
+        information: I(x; z_k) in nats, aggregate posterior entropy minus mean posterior entropy.
+        information_error: Standard error of `information`, in nats.
+        snr: Signal-to-noise ratio, variance of mu over mean posterior variance.
+        type: `passive`, `mixed` or `active` (Bonheme and Grzes), by the posterior variance over the data.
+        p_mean: Mean over images of p (near 0 = informative).
+        p_std: Standard deviation over images of p (ddof 1).
+        p_histogram: Images with p in each of `P_BINS` equal bins from 0 to 1.
+        intervals: Bootstrap interval of each statistic above, by its name; empty without a bootstrap.
     """
 
     index: int
     informative: bool
     mu_mean: float
     mu_variance: float | None
-    posterior_variance: float
-    posterior_entropy: float
-    p_mean: float | None
-    p_std: float | None
+    mu_low: float
+    mu_high: float
+    posterior_variance: float | None = None
+    posterior_variance_std: float | None = None
+    posterior_entropy: float | None = None
+    rate: float | None = None
+    rate_floor: float | None = None
+    information: float | None = None
+    information_error: float | None = None
+    snr: float | None = None
+    type: LatentType | None = None
+    p_mean: float | None = None
+    p_std: float | None = None
+    p_histogram: tuple[int, ...] | None = None
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class CovarianceMetrics:
-    """Numbers of the covariance of mu; None where one is not defined (the record's notes say why).
+    """Numbers of a covariance; None where one is not defined (the record's notes say why).
 
     Attributes:
         entropy: Entropy in nats of the diagonal scaled to sum to one; at most log K.
         decorrelation: Trace over the sum of absolute off-diagonal terms; the honest reading.
         decorrelation_signed: Trace over the sum of signed off-diagonal terms; the paper's reading.
+        decorrelation_correlation: `decorrelation` of the correlation matrix, free of the dimensions' scales.
         total_correlation: Total correlation in nats of a Gaussian fit.
+        effective_dimensions: Exponential of `entropy`.
+        participation_ratio: Squared sum of the eigenvalues over the sum of their squares; at most K.
     """
 
     entropy: float | None
     decorrelation: float | None
     decorrelation_signed: float | None
+    decorrelation_correlation: float | None
     total_correlation: float | None
+    effective_dimensions: float | None
+    participation_ratio: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class IntrinsicDimension:
+    """Dimension of the cloud of posterior means, from a bounded sample; None where it cannot be estimated.
+
+    Attributes:
+        dimensions: Latent dimensions that span the cloud: those that carry information.
+        n_points: Distinct points used.
+        two_nn: TwoNN (Facco et al. 2017).
+        two_nn_interval: 95 % interval of `two_nn`.
+        maximum_likelihood: Maximum likelihood over nearest neighbours (Levina and Bickel 2004).
+        maximum_likelihood_interval: 95 % interval of `maximum_likelihood`.
+    """
+
+    dimensions: tuple[int, ...]
+    n_points: int
+    two_nn: float | None
+    two_nn_interval: Interval | None
+    maximum_likelihood: float | None
+    maximum_likelihood_interval: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """How the intervals were made: Poisson bootstrap over images.
+
+    Attributes:
+        replicates: Number of replicates.
+        confidence: Confidence level of every interval.
+        seed: Seed of the weights.
+    """
+
+    replicates: int
+    confidence: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class TruncationCurve:
+    """Reconstruction error against the number of dimensions kept, the others held at their mean.
+
+    Attributes:
+        order: All K dimensions, the first to keep first.
+        error: Mean squared error per value of an image scaled to [0, 1], with the first n of `order` kept,
+            n = 0 to K, shape (K + 1,).
+        standard_error: Standard error over images of `error`, shape (K + 1,); None with one image.
+        knee: Number of dimensions at the curve's knee; None where it has none.
+    """
+
+    order: tuple[int, ...]
+    error: tuple[float, ...]
+    standard_error: tuple[float, ...] | None
+    knee: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Truncation:
+    """What dropping dimensions costs, on a bounded sample of images through the decoder.
+
+    Attributes:
+        decoder: Where the decoder file was.
+        decoder_sha256: Hash of its bytes.
+        n_images: Images of the sample.
+        by_information: Curve in order of information, most first; None where information is not defined.
+        by_relevance: Curve in order of measured relevance, most first.
+        relevance: Rise of the error when the dimension alone is held at its mean, shape (K,).
+        effect: Mean squared change of the image when the dimension alone is held at its mean, shape (K,).
+        sensitivity: Root mean square change of an image's values per unit of z_k, by central differences of one
+            posterior standard deviation, shape (K,).
+    """
+
+    decoder: str
+    decoder_sha256: str
+    n_images: int
+    by_information: TruncationCurve | None
+    by_relevance: TruncationCurve
+    relevance: tuple[float, ...]
+    effect: tuple[float, ...]
+    sensitivity: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """A generative factor as the supervised metrics saw it.
+
+    Attributes:
+        name: Its name in the labels.
+        kind: `categorical`, `continuous` or `circular`.
+        declared: Whether the labels or the user said its kind; else it was detected.
+        n_values: Distinct values in the data.
+        n_classes: Classes where a metric needs them: the values, or the quantile bins of a continuous factor.
+    """
+
+    name: str
+    kind: FactorKind
+    declared: bool
+    n_values: int
+    n_classes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Supervised:
+    """Disentanglement metrics against known factors; None where one is not defined (`notes` say why).
+
+    Attributes:
+        source: Where the labels came from.
+        n_images: Labelled images used.
+        factors: The factors used; constant ones are left out.
+        beta_vae: Metric of Higgins et al. 2017, evaluation accuracy.
+        factor_vae: Metric of Kim and Mnih 2018, evaluation accuracy.
+        mig: Mutual information gap (Chen et al. 2018).
+        dci_disentanglement: Eastwood and Williams 2018.
+        dci_completeness: The same.
+        dci_informativeness: The same: mean test accuracy.
+        sap: Separated attribute predictability (Kumar et al. 2018).
+        modularity: Ridgeway and Mozer 2018.
+        information: I(z_k; factor) in nats, a row a factor, a column a dimension, shape (F, K).
+        settings: Numbers and choices that decide the metrics.
+        notes: What a reader must know.
+    """
+
+    source: str
+    n_images: int
+    factors: tuple[Factor, ...]
+    beta_vae: float | None
+    factor_vae: float | None
+    mig: float | None
+    dci_disentanglement: float | None
+    dci_completeness: float | None
+    dci_informativeness: float | None
+    sap: float | None
+    modularity: float | None
+    information: tuple[tuple[float, ...], ...]
+    settings: Mapping[str, float | str]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +344,13 @@ class AnalysisRecord:
         rules: The verdict of every rule that applies to the family, each at its own threshold.
         dimensions: One row a latent dimension.
         covariance: Covariance over images of mu, shape (K, K) (ddof 1); None with fewer than two images.
-        metrics: Numbers of the covariance.
+        metrics: Numbers of the covariance of mu.
+        sample_metrics: Numbers of the covariance of samples of the posterior: that of mu plus the mean posterior
+            variances on its diagonal; None for deterministic codes.
+        intrinsic_dimension: Dimension of the latent cloud; None where it cannot be estimated.
+        bootstrap: How the intervals were made, None without them.
+        truncation: What dropping dimensions costs; None without a decoder.
+        supervised: Disentanglement metrics; None without labels.
         latents: The compressed latent file.
         timings: Seconds and images per second; the only part that may differ between equal runs.
         versions: Versions of ngvae-tools and of the libraries it ran on.
@@ -179,6 +367,11 @@ class AnalysisRecord:
     latents: LatentsInfo
     timings: Mapping[str, float]
     versions: Mapping[str, str]
+    sample_metrics: CovarianceMetrics | None = None
+    intrinsic_dimension: IntrinsicDimension | None = None
+    bootstrap: Bootstrap | None = None
+    truncation: Truncation | None = None
+    supervised: Supervised | None = None
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> str:
@@ -254,8 +447,10 @@ def _selection_to_json(selection: Selection) -> dict[str, Any]:
     return {
         "rule": selection.rule,
         "threshold": selection.threshold,
+        "keeps": selection.keeps,
         "informative": list(selection.indices),
         "count": selection.count,
+        "count_interval": selection.count_interval,
         "score": list(selection.score),
     }
 
@@ -265,31 +460,62 @@ def _selection_from_json(raw: dict[str, Any]) -> Selection:
     score = tuple(float(v) for v in raw["score"])
     if not informative <= set(range(len(score))):
         raise ValueError(f"informative dimensions {sorted(informative)} of a selection with {len(score)} scores")
-    return Selection(raw["rule"], float(raw["threshold"]), score, tuple(k in informative for k in range(len(score))))
+    if raw["keeps"] not in {"below", "above"}:
+        raise ValueError(f"a selection that keeps {raw['keeps']!r}")
+    return Selection(
+        raw["rule"],
+        float(raw["threshold"]),
+        raw["keeps"],
+        score,
+        tuple(k in informative for k in range(len(score))),
+        _tuples(raw["count_interval"]),
+    )
+
+
+def _tuples(value: Any) -> Any:
+    """The value with every list in it a tuple: what the record's fields hold."""
+    if isinstance(value, dict):
+        return {key: _tuples(inner) for key, inner in value.items()}
+    return tuple(_tuples(inner) for inner in value) if isinstance(value, list) else value
 
 
 def _from_json(raw: dict[str, Any]) -> AnalysisRecord:
-    model, data, latents = dict(raw["model"]), dict(raw["data"]), dict(raw["latents"])
-    model["hyperparameters"] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in model["hyperparameters"].items()
-    }
-    height, width, channels = data["image_shape"]
-    data["image_shape"] = (height, width, channels)
-    latents["dimensions"] = tuple(latents["dimensions"])
-    covariance = raw["covariance"]
+    raw = {key: _tuples(value) if key not in {"selection", "rules"} else value for key, value in raw.items()}
     return AnalysisRecord(
-        model=ModelInfo(**model),
-        data=DataInfo(**data),
+        model=ModelInfo(**raw["model"]),
+        data=DataInfo(**raw["data"]),
         selection=_selection_from_json(raw["selection"]),
         rules=tuple(_selection_from_json(rule) for rule in raw["rules"]),
         dimensions=tuple(DimensionStatistics(**row) for row in raw["dimensions"]),
-        covariance=None if covariance is None else tuple(tuple(row) for row in covariance),
+        covariance=raw["covariance"],
         metrics=CovarianceMetrics(**raw["metrics"]),
-        latents=LatentsInfo(**latents),
+        latents=LatentsInfo(**raw["latents"]),
         timings=raw["timings"],
         versions=raw["versions"],
-        notes=tuple(raw["notes"]),
+        sample_metrics=_optional(CovarianceMetrics, raw["sample_metrics"]),
+        intrinsic_dimension=_optional(IntrinsicDimension, raw["intrinsic_dimension"]),
+        bootstrap=_optional(Bootstrap, raw["bootstrap"]),
+        truncation=_truncation(raw["truncation"]),
+        supervised=_supervised(raw["supervised"]),
+        notes=raw["notes"],
     )
+
+
+def _optional(cls: Any, raw: dict[str, Any] | None) -> Any:
+    return None if raw is None else cls(**raw)
+
+
+def _truncation(raw: dict[str, Any] | None) -> Truncation | None:
+    if raw is None:
+        return None
+    curves = {name: _optional(TruncationCurve, raw[name]) for name in ("by_information", "by_relevance")}
+    return Truncation(**{**raw, **curves})
+
+
+def _supervised(raw: dict[str, Any] | None) -> Supervised | None:
+    if raw is None:
+        return None
+    return Supervised(**{**raw, "factors": tuple(Factor(**factor) for factor in raw["factors"])})
 
 
 def _dump(value: Any, indent: str = "") -> str:

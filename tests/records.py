@@ -10,15 +10,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ngvae_tools import run as training
+from ngvae_tools.analysis.covariance import covariance_metrics
 from ngvae_tools.record import (
     FILE_NAME,
+    P_BINS,
     AnalysisRecord,
-    CovarianceMetrics,
+    Bootstrap,
     DataInfo,
     DimensionStatistics,
+    Factor,
+    IntrinsicDimension,
     LatentsInfo,
     ModelInfo,
     Selection,
+    Supervised,
+    Truncation,
+    TruncationCurve,
 )
 
 if TYPE_CHECKING:
@@ -35,17 +42,21 @@ def analysis(
     seed=0,
     notes=(),
     path="sprites.h5",
+    full=False,
 ):
-    """A record of `dim` dimensions, `informative` of them informative; K = 1 has its nulls and notes."""
+    """A record of `dim` dimensions, `informative` of them informative; K = 1 has its nulls and notes.
+
+    `full` adds what options add: bootstrap intervals, what dropping costs, metrics against known factors.
+    """
     rng = np.random.default_rng(seed)
     chosen = np.zeros(dim, bool)
     chosen[rng.permutation(dim)[:informative]] = True
-    gaussian = family == "gaussian"
+    with_p, codes = family not in {"gaussian", "deterministic"}, family == "deterministic"
     mixing = rng.normal(size=(dim, dim)) * 0.15 + np.eye(dim)
     scale = np.where(chosen, rng.uniform(0.6, 1.0, dim), rng.uniform(0.01, 0.05, dim))
     covariance = np.diag(scale) @ mixing @ mixing.T @ np.diag(scale)
     covariance = (covariance + covariance.T) / 2
-    p = None if gaussian else np.where(chosen, rng.uniform(0, 0.05, dim), rng.uniform(0.62, 0.66, dim))
+    p = np.where(chosen, rng.uniform(0, 0.05, dim), rng.uniform(0.62, 0.66, dim)) if with_p else None
     variance = np.where(chosen, rng.uniform(0.01, 0.09, dim), rng.uniform(0.9, 1.0, dim))
     rows = tuple(
         DimensionStatistics(
@@ -53,22 +64,25 @@ def analysis(
             informative=bool(chosen[k]),
             mu_mean=float(rng.normal(scale=0.05)),
             mu_variance=float(covariance[k, k]),
-            posterior_variance=float(variance[k]),
-            posterior_entropy=float(0.5 * np.log(2 * np.pi * np.e * variance[k])),
-            p_mean=None if p is None else float(p[k]),
-            p_std=None if p is None else float(rng.uniform(0, 0.03)),
+            mu_low=-3 * float(scale[k]),
+            mu_high=3 * float(scale[k]),
+            **({} if codes else _posterior(k, chosen, covariance, variance, rng)),
+            **({} if p is None else _p_over_images(k, p, images - rejected, rng)),
         )
         for k in range(dim)
     )
-    verdict = tuple(bool(c) for c in chosen)
-    by_variance = Selection("variance", 0.5, tuple(float(v) for v in variance), verdict)
-    by_p = None if p is None else Selection("p", 0.5, tuple(float(v) for v in p), verdict)
+    if full:
+        rows = tuple(dataclasses.replace(row, intervals=_intervals(row)) for row in rows)
+    rules = _rules(rows, p, codes=codes)
+    if full:
+        rules = tuple(dataclasses.replace(r, count_interval=(r.count, min(r.count + 1, dim))) for r in rules)
     indices = tuple(int(k) for k in np.flatnonzero(chosen))
     if dim == 1:
         notes = (
             "decorrelation is not defined: it needs at least two dimensions.",
             *notes,
         )
+    spread = np.diag(variance)
     return AnalysisRecord(
         model=ModelInfo(
             "run/encoder.onnx",
@@ -79,31 +93,139 @@ def analysis(
             "CPUExecutionProvider",
         ),
         data=DataInfo(path, "hdf5", "sha256:" + "c3" * 32, images, rejected, (32, 32, 3), None),
-        selection=by_variance if by_p is None else by_p,
-        rules=(by_variance,) if by_p is None else (by_p, by_variance),
+        selection=rules[0],
+        rules=rules,
         dimensions=rows,
         covariance=tuple(tuple(float(v) for v in row) for row in covariance),
-        metrics=_metrics(covariance),
+        metrics=covariance_metrics(covariance)[0],
         latents=LatentsInfo("latents.h5", "b2" * 32, 61_234, indices),
         timings={"seconds": 12.5, "images_per_second": 480.0},
         versions={"ngvae-tools": "0.1.0", "numpy": "2.4.6", "onnxruntime": "1.31.0"},
+        sample_metrics=None if codes else covariance_metrics(covariance + spread)[0],
+        intrinsic_dimension=_intrinsic(indices) if full and indices else None,
+        bootstrap=Bootstrap(200, 0.95, 0) if full else None,
+        truncation=_truncation(dim, chosen, rng) if full else None,
+        supervised=_supervised(dim, chosen, rng) if full else None,
         notes=tuple(notes),
     )
 
 
-def _metrics(covariance):
-    diagonal = np.diag(covariance)
-    share = diagonal / diagonal.sum()
-    entropy = float(-(share * np.log(share)).sum())
-    if len(covariance) == 1:
-        return CovarianceMetrics(entropy, None, None, 0.0)
-    off = covariance - np.diag(diagonal)
-    correlation = 0.5 * (np.log(diagonal).sum() - np.linalg.slogdet(covariance)[1])
-    return CovarianceMetrics(
-        entropy,
-        float(diagonal.sum() / np.abs(off).sum()),
-        float(diagonal.sum() / off.sum()),
-        float(correlation),
+def _posterior(k, chosen, covariance, variance, rng):
+    information = 0.5 * math.log1p(covariance[k, k] / variance[k]) if chosen[k] else 0.004 * rng.random()
+    return {
+        "posterior_variance": float(variance[k]),
+        "posterior_variance_std": float(0.1 * variance[k]),
+        "posterior_entropy": float(0.5 * np.log(2 * np.pi * np.e * variance[k])),
+        "rate": float(3.56 + information + 0.01 * rng.random()),
+        "rate_floor": 3.56,
+        "information": float(information),
+        "information_error": 0.004,
+        "snr": float(covariance[k, k] / variance[k]),
+        "type": "active" if chosen[k] else "passive",
+    }
+
+
+def _p_over_images(k, p, rows, rng):
+    spread = np.bincount(np.minimum((rng.beta(20 * p[k] + 0.2, 20 * (1 - p[k]), 500) * P_BINS).astype(int), P_BINS - 1))
+    counts = np.zeros(P_BINS, int)
+    counts[: len(spread)] = spread * (rows // 500)
+    counts[counts.argmax()] += rows - counts.sum()
+    return {"p_mean": float(p[k]), "p_std": float(rng.uniform(0, 0.03)), "p_histogram": tuple(int(c) for c in counts)}
+
+
+def _intervals(row):
+    names = (
+        "mu_mean",
+        "mu_variance",
+        "posterior_variance",
+        "posterior_entropy",
+        "rate",
+        "information",
+        "snr",
+        "p_mean",
+        "p_std",
+    )
+    values = {name: getattr(row, name) for name in names}
+    return {n: (v - 0.03 * abs(v), v + 0.03 * abs(v)) for n, v in values.items() if v is not None}
+
+
+def _rules(rows, p, *, codes):
+    def rule(name, threshold, keeps, score):
+        scores = [float(score(row)) for row in rows]
+        return Selection(
+            name,
+            threshold,
+            keeps,
+            tuple(scores),
+            tuple(s < threshold if keeps == "below" else s >= threshold for s in scores),
+        )
+
+    active = rule("active", 0.01, "above", lambda row: row.mu_variance)
+    if codes:
+        return (active,)
+    by_p = () if p is None else (rule("p", 0.5, "below", lambda row: row.p_mean),)
+    return (
+        *by_p,
+        rule("variance", 0.5, "below", lambda row: row.posterior_variance),
+        active,
+        rule("rate", 0.1, "above", lambda row: row.rate - row.rate_floor),
+        rule("information", 0.1, "above", lambda row: row.information),
+        rule("type", 0.5, "above", lambda row: ("passive", "mixed", "active").index(row.type)),
+        rule("snr", 1.0, "above", lambda row: row.snr),
+    )
+
+
+def _intrinsic(indices):
+    dim = 0.8 * len(indices)
+    return IntrinsicDimension(indices, 5000, dim, (0.97 * dim, 1.04 * dim), 0.98 * dim, (0.96 * dim, 1.05 * dim))
+
+
+def _truncation(dim, chosen, rng):
+    relevance = np.where(chosen, rng.uniform(1e-3, 9e-3, dim), rng.uniform(0, 1e-5, dim))
+    other = relevance * rng.uniform(0.8, 1.2, dim)
+
+    def curve(by):
+        order = np.argsort(-by, kind="stable")
+        error = 1e-3 + np.append(relevance[order][::-1].cumsum()[::-1], 0)
+        knee = int(chosen.sum()) if 0 < chosen.sum() < dim else None
+        numbers = [tuple(float(v) for v in values) for values in (error, 0.02 * error)]
+        return TruncationCurve(tuple(int(k) for k in order), *numbers, knee)
+
+    effect, sensitivity = relevance * 1.3, np.sqrt(relevance)
+    return Truncation(
+        "run/decoder.onnx",
+        "d4" * 32,
+        1000,
+        curve(other),
+        curve(relevance),
+        *(tuple(float(v) for v in values) for values in (relevance, effect, sensitivity)),
+    )
+
+
+def _supervised(dim, chosen, rng):
+    factors = (
+        Factor("shape", "categorical", True, 3, 3),
+        Factor("hue", "circular", True, 6000, 20),
+        Factor("x", "continuous", True, 6000, 20),
+        Factor("y", "continuous", False, 6000, 20),
+        Factor("depth", "continuous", True, 6000, 20),
+    )
+    information = rng.exponential(0.3, (len(factors), dim)) * chosen
+    return Supervised(
+        source="sprites.h5, data set labels",
+        n_images=6000,
+        factors=factors,
+        beta_vae=0.981,
+        factor_vae=0.874,
+        mig=0.312,
+        dci_disentanglement=0.71,
+        dci_completeness=0.65,
+        dci_informativeness=0.93,
+        sap=None,
+        modularity=0.88,
+        information=tuple(tuple(float(v) for v in row) for row in information),
+        settings={"bins": 20, "batch": 64, "classifier": "LogisticRegression"},
+        notes=("sap is not defined: it needs at least two dimensions that vary.",),
     )
 
 

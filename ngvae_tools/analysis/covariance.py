@@ -5,7 +5,7 @@ Source: Section IV of the paper, read as SCIENCE.md section 1 explains; total co
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +25,7 @@ def entropy(covariance: Array) -> float:
     Raises:
         UndefinedMetricError: No dimension varies.
     """
-    diagonal = np.diag(covariance)
-    if not diagonal.sum() > 0:
-        raise _undefined("entropy", "a dimension that varies", "constant dimensions only")
-    share = diagonal[diagonal > 0] / diagonal.sum()
-    # The logarithms' sum is never positive; max gives 0.0 where its negative would be -0.0.
-    return max(0.0, -float((share * np.log(share)).sum()))
+    return _entropy("entropy", covariance)
 
 
 def decorrelation(covariance: Array) -> float:
@@ -64,29 +59,87 @@ def total_correlation(covariance: Array) -> float:
     varying = _varying(covariance)
     if len(varying) == 0:
         raise _undefined("total_correlation", "a dimension that varies", "constant dimensions only")
-    scale = np.sqrt(np.diag(varying))
-    correlation = varying / np.outer(scale, scale)
-    eigenvalues = np.linalg.eigvalsh(correlation)
+    eigenvalues = np.linalg.eigvalsh(_correlation(varying))
     # Below this an eigenvalue is rounding: its logarithm would be noise.
     if eigenvalues[0] <= len(eigenvalues) * np.finfo(np.float64).eps * eigenvalues[-1]:
         raise _undefined("total_correlation", "linearly independent dimensions", "dimensions that repeat others")
     return max(0.0, -0.5 * float(np.log(eigenvalues).sum()))
 
 
+def decorrelation_correlation(covariance: Array) -> float:
+    """`decorrelation` of the correlation matrix: no dimension weighs more because it varies more.
+
+    Raises:
+        UndefinedMetricError: Fewer than two dimensions vary, or no two vary together.
+    """
+    varying = _varying(covariance)
+    return _trace_ratio("decorrelation_correlation", _correlation(varying), np.abs)
+
+
+def effective_dimensions(covariance: Array) -> float:
+    """Exponential of `entropy`: the number of dimensions of equal variance that have the same entropy.
+
+    Raises:
+        UndefinedMetricError: No dimension varies.
+    """
+    return float(np.exp(_entropy("effective_dimensions", covariance)))
+
+
+def participation_ratio(covariance: Array) -> float:
+    """Squared sum of the eigenvalues over the sum of their squares: K for a multiple of the identity, 1 for rank one.
+
+    Raises:
+        UndefinedMetricError: No dimension varies.
+    """
+    trace = float(np.trace(covariance))
+    if not trace > 0:
+        raise _undefined("participation_ratio", "a dimension that varies", "constant dimensions only")
+    share = covariance / trace
+    return float(1 / (share * share).sum())
+
+
 def covariance_metrics(covariance: Array | None) -> tuple[CovarianceMetrics, tuple[str, ...]]:
-    """Every metric of a covariance, and a sentence for each that is undefined; None: fewer than two images."""
+    """Every metric of a covariance, and a sentence for each reason why some are undefined; None: under two images."""
     if covariance is None:
-        note = "entropy, decorrelation and total correlation need at least two images."
-        return CovarianceMetrics(None, None, None, None), (note,)
+        note = "Metrics of the covariance need at least two images."
+        return CovarianceMetrics(**dict.fromkeys(_METRICS)), (note,)
     values: dict[str, float | None] = {}
-    notes = []
-    for metric in (entropy, decorrelation, decorrelation_signed, total_correlation):
+    undefined: dict[tuple[str, str], list[str]] = {}
+    for name, metric in _METRICS.items():
         try:
-            values[metric.__name__] = metric(covariance)
+            values[name] = metric(covariance)
         except UndefinedMetricError as error:
-            values[metric.__name__] = None
-            notes.append(f"{error.problem}: it needs {error.expected}, and there are {error.found}.")
-    return CovarianceMetrics(**values), tuple(notes)
+            values[name] = None
+            undefined.setdefault((error.expected, error.found), []).append(name)
+    return CovarianceMetrics(**values), tuple(_sentence(names, *reason) for reason, names in undefined.items())
+
+
+_METRICS: Mapping[str, Callable[[Array], float]] = {
+    metric.__name__: metric
+    for metric in (
+        entropy,
+        decorrelation,
+        decorrelation_signed,
+        decorrelation_correlation,
+        total_correlation,
+        effective_dimensions,
+        participation_ratio,
+    )
+}
+
+
+def _entropy(name: str, covariance: Array) -> float:
+    diagonal = np.diag(covariance)
+    if not diagonal.sum() > 0:
+        raise _undefined(name, "a dimension that varies", "constant dimensions only")
+    share = diagonal[diagonal > 0] / diagonal.sum()
+    # The logarithms' sum is never positive; max gives 0.0 where its negative would be -0.0.
+    return max(0.0, -float((share * np.log(share)).sum()))
+
+
+def _correlation(covariance: Array) -> Array:
+    scale = np.sqrt(np.diag(covariance))
+    return np.asarray(covariance / np.outer(scale, scale))
 
 
 def _varying(covariance: Array) -> Array:
@@ -99,8 +152,7 @@ def _varying(covariance: Array) -> Array:
 def _trace_ratio(name: str, covariance: Array, term: Callable[[Array], Array]) -> float:
     varying = _varying(covariance)
     if len(varying) < 2:
-        found = "a single dimension only" if len(covariance) == 1 else f"{len(varying)} of them"
-        raise _undefined(name, "at least two dimensions that vary", found)
+        raise _undefined(name, "at least two dimensions that vary", "fewer")
     terms = term(varying)
     trace = float(np.trace(varying))
     off_diagonal = float(terms.sum() - np.trace(terms))
@@ -108,6 +160,13 @@ def _trace_ratio(name: str, covariance: Array, term: Callable[[Array], Array]) -
     if abs(off_diagonal) <= np.finfo(np.float64).eps * trace or not np.isfinite(trace / off_diagonal):
         raise _undefined(name, "off-diagonal terms that do not sum to zero", "terms that do")
     return trace / off_diagonal
+
+
+def _sentence(names: list[str], expected: str, found: str) -> str:
+    if len(names) == 1:
+        return f"{names[0]} is not defined: it needs {expected}, and there are {found}."
+    listed = f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"{listed} are not defined: they need {expected}, and there are {found}."
 
 
 def _undefined(name: str, expected: str, found: str) -> UndefinedMetricError:

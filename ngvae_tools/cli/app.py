@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import ngvae_tools
-from ngvae_tools.cli import doctor, report, select_latents, sprites, train
+from ngvae_tools.cli import compare, doctor, inspect, prune, report, select_latents, sprites, train
 from ngvae_tools.cli.terminal import LogFile, Quiet, guarded
 
 app = typer.Typer(
@@ -20,7 +20,10 @@ app = typer.Typer(
 )
 app.command("train")(guarded(train.command))
 app.command("select-latents")(guarded(select_latents.command))
+app.command("inspect")(guarded(inspect.command))
 app.command("report")(guarded(report.command))
+app.command("compare")(guarded(compare.command))
+app.command("prune")(guarded(prune.command))
 app.command("sprites")(guarded(sprites.command))
 app.command("doctor")(guarded(doctor.command))
 

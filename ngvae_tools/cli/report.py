@@ -21,7 +21,12 @@ def command(
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page.", metavar="FILE")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, nothing else.")] = False,
-    every: Annotated[bool, typer.Option("--every", help="Show every dimension, however many there are.")] = False,
+    every: Annotated[
+        bool, typer.Option("--every", help="Show every dimension, every statistic of it and every interval.")
+    ] = False,
+    samples: Annotated[
+        bool, typer.Option("--samples", help="Show covariance metrics of samples of the posterior too.")
+    ] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     log_file: LogFile = None,
@@ -38,7 +43,7 @@ def command(
     if as_json:
         print(to_json(found), end="")
     else:
-        terminal.show(render(found, every=every))
+        terminal.show(render(found, every=every, samples=samples))
     if html is not None:
         terminal.say(f"Wrote {html}. Next: open it in a browser.")
     else:

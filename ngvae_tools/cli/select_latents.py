@@ -11,6 +11,7 @@ import typer
 
 from ngvae_tools.cli.terminal import FINISHED_WITH_REJECTED, DatasetKey, LogFile, Overwrite, Quiet, Terminal, logger
 from ngvae_tools.errors import OptionError
+from ngvae_tools.record import REPLICATES
 
 if TYPE_CHECKING:
     from ngvae_tools.workflows.select import SelectionProgress
@@ -24,15 +25,29 @@ def command(
         Path | None, typer.Option("--output", "-o", help="The folder to write [default: <model>-<data>].")
     ] = None,
     rule: Annotated[
-        Literal["p", "variance"] | None,
-        typer.Option(
-            help="Mean p or mean posterior variance below the threshold [default: p where the encoder has it]."
-        ),
+        Literal["p", "variance", "active", "rate", "information", "type", "snr"] | None,
+        typer.Option(help="Criterion that decides [default: p where the encoder has it, else variance]."),
     ] = None,
     threshold: Annotated[
-        float | None,
-        typer.Option(help="Threshold of the rule [default: 0.5, or half an unused dimension's p where that is lower]."),
+        float | None, typer.Option(help="Threshold of the rule [default: the rule's own, see the README].")
     ] = None,
+    dimensions: Annotated[
+        str | None, typer.Option(help="Keep these dimensions, whatever the rules say.", metavar="0,3,5")
+    ] = None,
+    selection: Annotated[
+        Path | None,
+        typer.Option(help="Keep what an earlier result of the same encoder kept: its output folder.", metavar="FOLDER"),
+    ] = None,
+    decoder: Annotated[
+        Path | None, typer.Option(help="Decoder (ONNX) or run: measure what dropping dimensions costs.")
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Disentanglement against known factors: a CSV, or auto for labels in the data set."),
+    ] = None,
+    bootstrap: Annotated[
+        int, typer.Option(help="Replicates behind the intervals; 0 for none.", min=0, max=10000)
+    ] = REPLICATES,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run the encoder.")] = "auto",
     batch_size: Annotated[
         int | None, typer.Option(help="Images of one run of the encoder [default: 32; 256 on a GPU].", min=1)
@@ -50,8 +65,13 @@ def command(
         Literal["NHWC", "NCHW"] | None, typer.Option(help="Axes of the input, where the shape does not tell.")
     ] = None,
     input_range: Annotated[
-        str, typer.Option(help="Range of the input of a model from elsewhere.", metavar="LOW,HIGH")
-    ] = "0,1",
+        str | None,
+        typer.Option(help="Range of the input of a model from elsewhere [default: inferred].", metavar="LOW,HIGH"),
+    ] = None,
+    spatial: Annotated[
+        Literal["channel", "position"],
+        typer.Option(help="Spatial latents: a channel is a dimension, or a channel at a position."),
+    ] = "channel",
     as_json: Annotated[bool, typer.Option("--json", help="Print selection.json to stdout, nothing else.")] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -59,13 +79,17 @@ def command(
 ) -> None:
     """Stream a data set through an encoder; report the informative dimensions and keep their latents."""
     terminal = Terminal(context, quiet=quiet, log_file=log_file)
-    from ngvae_tools.inference.session import HeadNames, InputOptions
+    from ngvae_tools.inference.inputs import InputOptions, parse_range
+    from ngvae_tools.inference.session import HeadNames
     from ngvae_tools.workflows.select import default_output, select_latents
 
-    low, high = _range(input_range)
+    low, high = parse_range(input_range)
+    named = None if dimensions is None else parse_dimensions(dimensions)
     folder = output or default_output(model, data)
     if output is None:
         terminal.say(f"No output named: writing to {folder}.")
+    if labels is not None:
+        terminal.say("Disentanglement is measured after the images are encoded; its boosted trees can take minutes.")
     with _progress(terminal) as on_progress:
         record = select_latents(
             model,
@@ -73,13 +97,18 @@ def command(
             folder,
             rule=rule,
             threshold=threshold,
+            dimensions=named,
+            selection=selection,
+            decoder=decoder,
+            labels=labels,
+            bootstrap=bootstrap,
             device=device,
             batch_size=batch_size,
             threads=threads,
             dataset_key=dataset_key,
             resize=resize,
             heads=HeadNames(mu, p, logvar),
-            input_options=InputOptions(layout, low, high),
+            input_options=InputOptions(layout, low, high, spatial),
             overwrite=overwrite,
             on_progress=on_progress,
         )
@@ -100,19 +129,21 @@ def command(
         raise typer.Exit(FINISHED_WITH_REJECTED)
 
 
-def _range(text: str) -> tuple[float, float]:
+def parse_dimensions(text: str) -> tuple[int, ...]:
+    """The numbers of `--dimensions`.
+
+    Raises:
+        OptionError: The text is no list of whole numbers.
+    """
     try:
-        low, high = (float(part) for part in text.split(","))
+        return tuple(int(part) for part in text.split(","))
     except ValueError:
-        low = high = 0.0
-    if not low < high:
         raise OptionError(
-            "--input-range cannot be read",
-            expected="LOW,HIGH with LOW below HIGH, such as 0,1 or -1,1",
+            "--dimensions cannot be read",
+            expected="whole numbers from 0 with commas between, such as 0,3,5",
             found=repr(text),
             remedy="correct it",
-        )
-    return low, high
+        ) from None
 
 
 @contextmanager

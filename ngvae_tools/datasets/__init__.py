@@ -2,15 +2,18 @@
 
 from ngvae_tools.contract import Resize
 from ngvae_tools.datasets.base import ImageDataset, ImageShape, Rejection, Samples
-from ngvae_tools.datasets.factors import Factors, read_factors
+from ngvae_tools.datasets.factors import read_factors
 from ngvae_tools.datasets.folder import FolderImages
 from ngvae_tools.datasets.hdf5 import HDF5Images
+from ngvae_tools.datasets.labels_csv import CSVLabels, read_csv_labels
 from ngvae_tools.datasets.opening import open_dataset
 from ngvae_tools.datasets.sprite_factors import FACTOR_NAMES, FactorMode, sample_factors
 from ngvae_tools.datasets.sprites import SpritesSummary, render, write_sprites
+from ngvae_tools.factors import Factors
 
 __all__ = [
     "FACTOR_NAMES",
+    "CSVLabels",
     "FactorMode",
     "Factors",
     "FolderImages",
@@ -22,6 +25,7 @@ __all__ = [
     "Samples",
     "SpritesSummary",
     "open_dataset",
+    "read_csv_labels",
     "read_factors",
     "render",
     "sample_factors",

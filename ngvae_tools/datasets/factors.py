@@ -1,8 +1,10 @@
-"""The generative factors that an HDF5 file of images carries as labels."""
+"""The generative factors that an HDF5 file of images, or the original dSprites file, carries as labels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,49 +12,222 @@ import h5py
 import numpy as np
 
 from ngvae_tools.datasets.slabs import find, open_file
+from ngvae_tools.errors import DatasetError
+from ngvae_tools.factors import KINDS, Factors
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     import numpy.typing as npt
 
+    from ngvae_tools.record import FactorKind
 
-@dataclass(frozen=True, slots=True)
-class Factors:
-    """The true factors of every image.
+MAX_FACTORS = 100
+"""Columns of labels that are taken for factors; more are a code of something else."""
+
+_DSPRITES: dict[str, FactorKind] = {
+    "color": "categorical",
+    "shape": "categorical",
+    "scale": "categorical",
+    "orientation": "circular",
+    "posX": "categorical",
+    "posY": "categorical",
+}
+_SHAPES3D: dict[str, FactorKind] = {
+    "floor_hue": "circular",
+    "wall_hue": "circular",
+    "object_hue": "circular",
+    "scale": "continuous",
+    "shape": "categorical",
+    "orientation": "continuous",
+}
+_SHAPES3D_VALUES = (
+    *(np.arange(10) / 10,) * 3,
+    np.linspace(0.75, 1.25, 8),
+    np.arange(4.0),
+    np.linspace(-30, 30, 15),
+)
+
+
+_BAD_NPZ = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
+def read_factors(path: str | os.PathLike[str], *, rows: int | None = None) -> Factors | None:
+    """Read the labels of an HDF5 file, or of dSprites' .npz file; None if there are none.
+
+    HDF5: the dataset `labels`, (N, F) or (N,), of numbers, truth values or text, or a compound whose fields are the
+    factors; else `latents/values` (N, F), as in dSprites' own HDF5 file. Names come from the attribute `names`,
+    else from the file's `factor_names`, else from the layout: dSprites by its latents, 3dshapes by its values;
+    where nothing names every column, they are factor 1, factor 2 and so on. Kinds come from the attribute
+    `kinds`, else from the layout, else they are detected. dSprites numbers classes, so that all of its
+    factors are categorical but the orientation, which is circular.
+
+    .npz: `latents_values`, as in the original dSprites file; nothing in it is unpickled.
 
     Args:
-        names: F names, in the order of the columns.
-        values: float64 (N, F).
-    """
-
-    names: tuple[str, ...]
-    values: npt.NDArray[np.float64]
-
-
-def read_factors(path: str | os.PathLike[str]) -> Factors | None:
-    """Read the dataset `labels`, (N, F) or (N,), of an HDF5 file; None if there are no numeric labels.
-
-    Names come from the attribute `names` of `labels`, else from the file's `factor_names`; where neither
-    names every column (as in the 3dshapes file), they are factor 1, factor 2 and so on.
+        path: The file.
+        rows: How many images the labels shall be of; None: any number.
 
     Raises:
-        DatasetError: An HDF5 file is damaged, or its labels lie outside it.
+        DatasetError: The file is damaged, its labels lie outside it or are of another number of images, or a
+            declared kind cannot be.
     """
     path = Path(path)
-    if not path.is_file() or not h5py.is_hdf5(path):
+    if not path.is_file():
+        return None
+    if path.suffix.lower() == ".npz":
+        return _read_npz(path, rows)
+    if not h5py.is_hdf5(path):
         return None
     with open_file(path) as file:
-        labels = find(file, "labels")
-        if not isinstance(labels, h5py.Dataset) or labels.ndim not in {1, 2} or labels.dtype.kind not in "biuf":
+        for key in ("labels", "latents/values"):
+            labels = find(file, key)
+            if isinstance(labels, h5py.Dataset) and not labels.is_virtual and not labels.external:
+                names = _names(labels.attrs.get("names")) or _names(file.attrs.get("factor_names"))
+                kinds = labels.attrs.get("kinds")
+                columns = _columns(path, key, labels, rows)
+                if columns is not None:
+                    return _factors(path, *columns, names, _names(kinds), dsprites=key != "labels")
+    return None
+
+
+def codes_of(texts: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Numbers of texts (N,) in the order of the sorted texts, NaN for empty ones."""
+    distinct, place = np.unique(texts, return_inverse=True)
+    empty = int(len(distinct) > 0 and not distinct[0])
+    codes = place.astype(np.float64) - empty
+    codes[codes < 0] = np.nan
+    return codes
+
+
+def _columns(
+    path: Path, key: str, labels: h5py.Dataset, rows: int | None
+) -> tuple[npt.NDArray[np.float64], tuple[bool, ...], tuple[str, ...]] | None:
+    """Values (N, F), which columns are text, and the names of a compound's fields; None: no labels."""
+    fields = labels.dtype.names or ()
+    width = len(fields) or (labels.shape[1] if labels.ndim == 2 else 1)
+    if labels.ndim not in {1, 2} or (fields and labels.ndim != 1) or width == 0:
+        return None
+    if width > MAX_FACTORS:
+        raise DatasetError(
+            f"{key!r} in {path} is too wide to be factors",
+            expected=f"at most {MAX_FACTORS} columns, one a factor",
+            found=f"{width} columns",
+            remedy="store the factors alone, or name a CSV file of them with --labels",
+        )
+    _check_rows(path, labels.shape[0], rows)
+    try:
+        table = labels[()]
+    except (OSError, MemoryError) as error:
+        raise _unreadable(path, str(error)) from error
+    raw = [table[name] for name in fields] if fields else list(table.reshape(len(table), -1).T)
+    values = np.empty((len(table), width))
+    text = []
+    for k, column in enumerate(raw):
+        if column.ndim != 1 or column.dtype.kind not in "biufSO":
             return None
-        if labels.is_virtual or labels.external:
-            return None
-        values = np.asarray(labels[()], np.float64).reshape(labels.shape[0], -1)
-        names = _names(labels.attrs.get("names")) or _names(file.attrs.get("factor_names"))
-    if len(names) != values.shape[1]:
-        names = tuple(f"factor {k + 1}" for k in range(values.shape[1]))
-    return Factors(names, values)
+        if column.dtype.kind in "SO":
+            words = [item.decode(errors="surrogateescape") if isinstance(item, bytes) else item for item in column]
+            if not all(isinstance(word, str) for word in words):
+                return None
+            values[:, k] = codes_of(np.array(words, np.str_))
+        else:
+            values[:, k] = column
+        text.append(column.dtype.kind in "SOb")
+    return values, tuple(text), fields
+
+
+def _factors(
+    path: Path,
+    values: npt.NDArray[np.float64],
+    text: tuple[bool, ...],
+    fields: tuple[str, ...],
+    names: tuple[str, ...],
+    kinds: tuple[str, ...],
+    *,
+    dsprites: bool,
+) -> Factors:
+    width = values.shape[1]
+    layout: dict[str, FactorKind] = {}
+    if dsprites and width == len(_DSPRITES):
+        layout = _DSPRITES
+    elif not any(text) and _is_shapes3d(values):
+        layout = _SHAPES3D
+    if fields:
+        names = fields
+    elif len(names) != width:
+        names = tuple(layout) or tuple(f"factor {k + 1}" for k in range(width))
+    known: tuple[FactorKind | None, ...] = _checked_kinds(path, names, kinds, text)
+    known = known or tuple(layout.get(name) for name in names)
+    return Factors.of(names, values, kinds=known, text=text)
+
+
+def _checked_kinds(
+    path: Path, names: Sequence[str], kinds: tuple[str, ...], text: tuple[bool, ...]
+) -> tuple[FactorKind, ...]:
+    known = tuple(kind for word in kinds for kind in KINDS if kind == word)
+    wrong = len(kinds) not in {0, len(names)} or len(known) != len(kinds)
+    if wrong or any(is_text and kind != "categorical" for kind, is_text in zip(known, text, strict=False)):
+        raise DatasetError(
+            f"the kinds of the labels in {path} cannot be",
+            expected=f"{len(names)} words, each categorical, continuous or circular, and categorical for text",
+            found=", ".join(kinds),
+            remedy="correct the attribute kinds of the labels, or remove it to have the kinds detected",
+        )
+    return known
+
+
+def _is_shapes3d(values: npt.NDArray[np.float64]) -> bool:
+    if values.shape[1] != len(_SHAPES3D) or not len(values):
+        return False
+    for column, grid in zip(values.T, _SHAPES3D_VALUES, strict=True):
+        distinct = np.unique(column)
+        if len(distinct) > len(grid) or not np.all(np.abs(distinct[:, None] - grid).min(axis=1) < 1e-6):
+            return False
+    return True
+
+
+def _read_npz(path: Path, rows: int | None) -> Factors:
+    member = "latents_values"
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as stream:
+            stored = archive.getinfo(f"{member}.npy").file_size
+            version = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(stream)
+    except _BAD_NPZ as error:
+        raise _unreadable(path, str(error)) from error
+    if len(shape) != 2 or not 0 < shape[1] <= MAX_FACTORS or dtype.kind not in "biuf":
+        raise _unreadable(path, f"{member} of shape {shape} and {dtype}")
+    _check_rows(path, shape[0], rows)
+    if math.prod(shape) * dtype.itemsize > stored:
+        raise _unreadable(path, f"{member} of shape {shape} in {stored} bytes")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            values = archive[member].astype(np.float64)
+    except (*_BAD_NPZ, MemoryError) as error:
+        raise _unreadable(path, str(error) or type(error).__name__) from error
+    return _factors(path, values, (False,) * shape[1], (), (), (), dsprites=True)
+
+
+def _check_rows(path: Path, found: int, rows: int | None) -> None:
+    if rows is not None and found != rows:
+        raise DatasetError(
+            f"the labels in {path} are not of these images",
+            expected=f"{rows:,} rows, one an image",
+            found=f"{found:,} rows",
+            remedy="name the labels of this data set with --labels, or a CSV file keyed by image",
+        )
+
+
+def _unreadable(path: Path, found: str) -> DatasetError:
+    return DatasetError(
+        f"the labels in {path} cannot be read",
+        expected="numbers, one row an image and one column a factor (latents_values in dSprites' .npz file)",
+        found=found,
+        remedy="check the file, or name another source with --labels",
+    )
 
 
 def _names(attribute: Any) -> tuple[str, ...]:

@@ -13,9 +13,13 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ngvae_tools.record import FactorKind
+
 FactorMode: TypeAlias = Literal["continuous", "grid"]
 FACTOR_NAMES = ("colour", "shape", "x", "y", "depth")
 """Hue in [0, 1), circular; 0 square, 1 circle, 2 triangle; centre in half-widths of the image; distance."""
+
+FACTOR_KINDS: tuple[FactorKind, ...] = ("circular", "categorical", "continuous", "continuous", "continuous")
 
 _LOW = {"x": -0.6, "y": -0.6, "depth": 1.0}
 _HIGH = {"x": 0.6, "y": 0.6, "depth": 2.2}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from ngvae_tools.datasets.sprite_factors import FACTOR_NAMES, GRID_SIZE, FactorMode, sample_factors
+from ngvae_tools.datasets.sprite_factors import FACTOR_KINDS, FACTOR_NAMES, GRID_SIZE, FactorMode, sample_factors
 from ngvae_tools.errors import OptionError, OutputError
 from ngvae_tools.files import deferring_errors, replacing
 
@@ -104,7 +104,8 @@ def write_sprites(
     """Write sprites and their factors to an HDF5 file, the same bytes for the same arguments.
 
     The file holds `images` (N, size, size, 3) uint8 and `labels` (N, 5) float64, whose attribute `names` and
-    the file's `factor_names` give `FACTOR_NAMES`. It appears under its name only when it is whole.
+    the file's `factor_names` give `FACTOR_NAMES`, and whose attribute `kinds` gives `FACTOR_KINDS`. It appears
+    under its name only when it is whole.
 
     Args:
         path: The file; missing folders are made.
@@ -150,6 +151,7 @@ def write_sprites(
             file.attrs[f"grid_{name}"] = count
         labels = file.create_dataset("labels", data=values, track_times=False)
         labels.attrs["names"] = FACTOR_NAMES
+        labels.attrs["kinds"] = FACTOR_KINDS
         stored = file.create_dataset(
             "images",
             (images, *first.shape[1:]),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -67,6 +69,28 @@ def cuda_refused(found: str) -> DeviceError:
         found=found,
         remedy="install 'ngvae-tools[gpu]' in an environment without onnxruntime, or use --device cpu or auto",
     )
+
+
+@functools.cache
+def share_bounded_memory() -> bool:
+    """Give all CPU sessions of this process one arena that cannot outgrow the machine; False where it cannot be had.
+
+    A graph whose memory depends on what an image shows passes a trial on other images; it then ends in an error of
+    its run, where the system would end the process.
+    """
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return False
+    onnxruntime = require_onnxruntime()
+    with suppress(RuntimeError, AttributeError):
+        info = onnxruntime.OrtMemoryInfo(
+            "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+        )
+        arena = onnxruntime.OrtArenaCfg({"max_mem": memory * 3 // 4})
+        onnxruntime.create_and_register_allocator(info, arena)
+        return True
+    return False
 
 
 def available_cpus() -> int:

@@ -1,18 +1,21 @@
-"""An encoder file, opened: what it takes, what it returns, and running it on samples."""
+"""An encoder file, tried out, opened and run on samples."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ngvae_tools.contract import LOGVAR, METADATA_KEY, MU, Layout, ModelMetadata, P
-from ngvae_tools.errors import OptionError
-from ngvae_tools.inference.onnx_file import read_onnx, unfit
+from ngvae_tools.contract import LOGVAR, METADATA_KEY, Family, ModelMetadata, P
+from ngvae_tools.inference.facts import ModelFacts, Outcome
+from ngvae_tools.inference.heads import HeadNames, HeadPlan, Heads, LatentShape, find_heads, latent_shape
+from ngvae_tools.inference.inputs import ImageShape, InputOptions, InputPlan, plan_input
+from ngvae_tools.inference.onnx_file import read_model, unfit
 from ngvae_tools.inference.providers import (
     CPU,
     CUDA,
@@ -20,57 +23,32 @@ from ngvae_tools.inference.providers import (
     cuda_refused,
     providers_for,
     require_onnxruntime,
+    share_bounded_memory,
 )
+from ngvae_tools.inference.trial import Trial
+from ngvae_tools.inference.watchdog import RunTooLongError, Watchdog
 from ngvae_tools.posteriors import PosteriorFamily, family_of
 
-SAMPLE_TYPES = {"tensor(uint8)": "uint8", "tensor(uint16)": "uint16", "tensor(float)": "float32"}
+__all__ = ["EncoderSession", "HeadNames", "Heads", "InputOptions"]
 
+BATCH_BYTES = 2 * 2**30
+"""Memory that one run may take by what the trial measured; larger batches are run in pieces."""
 
-@dataclass(frozen=True, slots=True)
-class HeadNames:
-    """Names of the outputs to read; None means the contract's own names.
+RUN_SECONDS = 60.0
+RUN_FACTOR = 50
+"""Seconds that one run may take: a base, and so many times what the trial took for as many images."""
 
-    Attributes:
-        mu: Posterior mean.
-        p: Mixture probability (near 0 = informative).
-        logvar: Log-variance of a Gaussian posterior.
-    """
-
-    mu: str | None = None
-    p: str | None = None
-    logvar: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class InputOptions:
-    """How to feed an encoder that has no metadata; None means inferred.
-
-    Attributes:
-        layout: Order of the image tensor's axes.
-        low: What the smallest sample becomes.
-        high: What the largest sample of an integer type becomes.
-    """
-
-    layout: Layout | None = None
-    low: float = 0.0
-    high: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Heads:
-    """What the encoder returned for B samples.
-
-    Attributes:
-        mu: Posterior means, float32, shape (B, K).
-        second: p or log-variance, float32, shape (B, K).
-    """
-
-    mu: npt.NDArray[np.float32]
-    second: npt.NDArray[np.float32]
+FAMILIES: dict[str | None, tuple[Family, str]] = {
+    P: ("normal-gamma", "the paper's Normal-Gamma posterior and its values"),
+    LOGVAR: ("gaussian", "a Gaussian posterior"),
+    None: ("deterministic", "codes without a posterior"),
+}
 
 
 class EncoderSession:
-    """An encoder file under the contract of `ngvae_tools.contract`, ready to run.
+    """An encoder file under the contract of `ngvae_tools.contract`, or one from elsewhere, ready to run.
+
+    The file is not trusted: it is opened and run in a process of its own first, see `ngvae_tools.inference.trial`.
 
     Args:
         path: The ONNX file.
@@ -78,9 +56,21 @@ class EncoderSession:
         threads: Threads of the CPU provider; all available ones by default.
         heads: Names of the outputs, for models from elsewhere.
         input_options: Layout and range of the input, for models from elsewhere.
+        image_shape: (H, W, C) of the data set, or a function that finds it out; it is called only for a graph that
+            takes images of any size.
+
+    Attributes:
+        metadata: What the file says of itself, or what was inferred.
+        family: Law of the posterior.
+        second_head: `p`, `logvar`, or None for deterministic codes.
+        positions: Number P of positions of an image, each a sample of the K dimensions; 1 without spatial latents.
+        scales_inside: Whether the graph takes the data set's samples as they are.
+        notes: A sentence for each assumption.
+        sha256: Hash of the file and its external weights.
+        provider: The execution provider that runs it.
 
     Raises:
-        ContractError: The file is not ONNX, or lacks what the contract asks for.
+        ContractError: The file is not ONNX, lacks what the contract asks for, or does not run within bounds.
         DeviceError: The device cannot run it.
         MissingDependencyError: No onnxruntime is installed.
     """
@@ -93,185 +83,182 @@ class EncoderSession:
         threads: int | None = None,
         heads: HeadNames | None = None,
         input_options: InputOptions | None = None,
+        image_shape: ImageShape | Callable[[], ImageShape] | None = None,
     ) -> None:
         self.path = path
-        data = read_onnx(path)
-        self.sha256 = hashlib.sha256(data).hexdigest()
-        self._session = _open(path, data, device, threads or available_cpus())
+        providers = providers_for(device)
+        options = input_options or InputOptions()
+        with Trial(path) as trial:
+            facts = trial.facts()
+            # First of all: a decoder's outputs would only be named as heads that are missing.
+            metadata = metadata_of(path, facts)
+            plan = find_heads(path, facts, heads or HeadNames(), metadata)
+            fed = plan_input(path, facts, metadata, options, image_shape)
+            outcome = trial.run(fed, plan.outputs)
+        self._input, outcome = settled_batch(path, fed, outcome)
+        self._latents = latent_shape(
+            path, plan, outcome, layout=self._input.layout, metadata=metadata, spatial=options.spatial
+        )
+        self._heads = plan
+        self.sha256 = facts.sha256
+        self.second_head = plan.second_head
+        self.positions = self._latents.positions
+        self.scales_inside = self._input.scales_inside
+        self.metadata = described(metadata, plan, self._input, self._latents)
+        self.family: PosteriorFamily = law_of(path, self.metadata, plan)
+        self.notes = assumptions(metadata, plan, self._input, self._latents)
+        self._batch = self._input.fixed_batch or max(BATCH_BYTES // max(outcome.bytes_per_image, 1), 1)
+        self._seconds_per_image = outcome.seconds_per_image
+        self._watchdog = Watchdog()
+        self._session = _open(path, _whole(path, trial.data, facts), providers, threads or available_cpus())
         self.provider: str = self._session.get_providers()[0]
         if device == "cuda" and self.provider != CUDA:
             raise cuda_refused(f"a session on {self.provider}")
-        self.notes: list[str] = []
         if device == "auto" and self.provider == CPU and CUDA in require_onnxruntime().get_available_providers():
             self.notes.append("CUDA is offered by onnxruntime but did not start; the encoder ran on the CPU.")
-        # First of all: a decoder's outputs would only be named as heads that are missing.
-        text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        metadata = ModelMetadata.from_json(text) if text else None
-        if metadata is not None and metadata.role != "encoder":
-            raise unfit(path, "an encoder", f"a {metadata.role}", "name the encoder file")
-        self._outputs, self.second_head = self._find_heads(heads or HeadNames())
-        self._input = self._find_input()
-        self.metadata = metadata or self._infer(input_options or InputOptions())
-        self._check_input()
-        self.family: PosteriorFamily = family_of(
-            self.metadata.family, self.metadata.latent_dim, self.metadata.hyperparameters
-        )
-        if self.family.second_head != self.second_head:
-            found = f"a head {self.second_head} with metadata of family {self.metadata.family}"
-            raise unfit(path, f"a head {self.family.second_head}", found, "export the model again")
-        # Bytes and 16-bit samples cannot be scaled before the graph, so a model that takes them scales inside.
-        self.scales_inside = metadata is not None or self.metadata.sample_type != "float32"
-        self._input_options = input_options or InputOptions()
 
     @property
     def latent_dim(self) -> int:
         """Number K of latent dimensions."""
-        return self.metadata.latent_dim
+        return self._latents.latent_dim
 
     def encode(self, samples: npt.NDArray[Any]) -> Heads:
-        """Heads for samples of the data set's own dtype, shape (B, H, W, C).
+        """Heads for samples of the data set's own dtype, shape (B, H, W, C): B * `positions` rows.
 
         Raises:
-            ContractError: The outputs do not have the shape (B, K).
+            ContractError: The outputs do not have the shape that the trial found, or a run does not end.
         """
+        count = len(samples)
+        pieces = [self._run(samples[start : start + self._batch]) for start in range(0, count, self._batch)]
+        if not pieces:
+            nothing = np.empty((0, self.latent_dim), dtype=np.float32)
+            return Heads(nothing, None if self.second_head is None else nothing)
+        return self._latents.heads([np.concatenate(arrays) for arrays in zip(*pieces, strict=True)])
+
+    def _run(self, samples: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        count = len(samples)
+        if self._input.fixed_batch is not None and count < self._input.fixed_batch:
+            samples = np.concatenate([samples, np.repeat(samples[-1:], self._input.fixed_batch - count, axis=0)])
+        seconds = RUN_SECONDS + RUN_FACTOR * self._seconds_per_image * len(samples)
         try:
-            mu, second = self._session.run(list(self._outputs), {self._input.name: self._fed(samples)})
-        except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no public base
-            raise unfit(
-                self.path, "a graph that runs", _first_line(error), "check the model with onnx.checker"
-            ) from None
-        expected = (len(samples), self.latent_dim)
-        for name, head in zip(self._outputs, (mu, second), strict=True):
-            if head.shape != expected:
-                raise unfit(
-                    self.path,
-                    f"{name} of shape {expected}",
-                    f"shape {head.shape}",
-                    "check the heads that are named",
+            with self._watchdog.limit(seconds) as options:
+                arrays = self._session.run(
+                    list(self._heads.outputs), {self._input.name: self._input.fed(samples)}, options
                 )
-        return Heads(np.asarray(mu, dtype=np.float32), np.asarray(second, dtype=np.float32))
-
-    def _fed(self, samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        images = samples if self.scales_inside else samples.astype(np.float32)
-        if not self.scales_inside and np.issubdtype(samples.dtype, np.integer):
-            options = self._input_options
-            images *= (options.high - options.low) / np.iinfo(samples.dtype).max
-            images += options.low
-        return images.transpose(0, 3, 1, 2) if self.metadata.layout == "NCHW" else images
-
-    def _find_heads(self, names: HeadNames) -> tuple[tuple[str, str], str]:
-        outputs = {output.name: output for output in self._session.get_outputs()}
-        mu = names.mu or MU
-        if names.p and names.logvar:
-            raise OptionError(
-                "two second heads are named", expected="--p or --logvar", found="both", remedy="leave one out"
-            )
-        candidates = (
-            [(names.p, P)] if names.p else [(names.logvar, LOGVAR)] if names.logvar else [(P, P), (LOGVAR, LOGVAR)]
-        )
-        for name, kind in candidates:
-            if mu in outputs and name in outputs and name is not None:
-                return (mu, name), kind
-        listed = ", ".join(f"{o.name} {_shape_text(o.shape)}" for o in outputs.values())
-        wanted = " or ".join(f"({mu}, {name})" for name, _ in candidates)
-        raise unfit(
-            self.path,
-            f"outputs {wanted}",
-            f"outputs {listed}",
-            "name the heads with --mu and --p or --logvar",
-        )
-
-    def _find_input(self) -> Any:
-        inputs = self._session.get_inputs()
-        if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in SAMPLE_TYPES:
-            listed = ", ".join(f"{i.name} {i.type} {_shape_text(i.shape)}" for i in inputs) or "none"
-            raise unfit(
-                self.path,
-                "one input of images with four axes, uint8, uint16 or float32",
-                f"inputs {listed}",
-                "export the encoder with one image input",
-            )
-        batch = inputs[0].shape[0]
-        if isinstance(batch, int):
-            raise unfit(
-                self.path,
-                "a dynamic batch, so that any number of images fits",
-                f"a batch of {batch}",
-                "export it with the first axis dynamic",
-            )
-        return inputs[0]
-
-    def _check_input(self) -> None:
-        """Metadata that contradict the graph would only show as an error of the first run."""
-        metadata = self.metadata
-        height, width, channels = metadata.image_shape
-        axes = (channels, height, width) if metadata.layout == "NCHW" else metadata.image_shape
-        fits = all(not isinstance(n, int) or n == axis for n, axis in zip(self._input.shape[1:], axes, strict=True))
-        if not fits or SAMPLE_TYPES[self._input.type] != metadata.sample_type:
-            raise unfit(
-                self.path,
-                f"an input of {metadata.sample_type} {_shape_text(['N', *axes])}, as its metadata say",
-                f"{self._input.type} {_shape_text(self._input.shape)}",
-                "export it again",
-            )
-
-    def _infer(self, options: InputOptions) -> ModelMetadata:
-        """What the shapes tell of a model without metadata."""
-        shape = self._input.shape
-        layout = options.layout or _infer_layout(self.path, shape)
-        axes = [shape[i] for i in ((1, 2, 3) if layout == "NHWC" else (2, 3, 1))]
-        outputs = {output.name: output.shape for output in self._session.get_outputs()}
-        latent_dim: Any = next(iter(outputs[self._outputs[0]][1:]), "unknown")
-        if not all(isinstance(n, int) and n > 0 for n in (*axes, latent_dim)):
-            raise unfit(
-                self.path,
-                "fixed height, width, channels and latent dimensions",
-                f"input {_shape_text(shape)} and {self._outputs[0]} of {latent_dim} dimensions",
-                "export it with only the batch dynamic",
-            )
-        sample_type = SAMPLE_TYPES[self._input.type]
-        family = "gaussian" if self.second_head == LOGVAR else "normal-gamma"
-        law = "a Gaussian posterior" if family == "gaussian" else "the paper's Normal-Gamma posterior and its values"
-        self.notes.append(
-            f"The encoder has no ngvae_tools metadata: assumed {law}, layout {layout}"
-            + (f", and input from {options.low:g} to {options.high:g}." if sample_type == "float32" else ".")
-        )
-        return ModelMetadata(
-            role="encoder",
-            family="gaussian" if family == "gaussian" else "normal-gamma",
-            latent_dim=latent_dim,
-            image_shape=(axes[0], axes[1], axes[2]),
-            sample_type=sample_type,
-            layout=layout,
-        )
+        except RunTooLongError:
+            expected = f"a run of {len(samples)} images within {seconds:.0f} s"
+            remedy = "look for loops in it that depend on the image, or pass a smaller --batch-size"
+            raise unfit(self.path, expected, "one that did not end", remedy) from None
+        except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no public base
+            remedy = "check the model with onnx.checker, or pass a smaller --batch-size"
+            raise unfit(self.path, "a graph that runs", _first_line(error), remedy) from None
+        expected_shape = (len(samples), *self._latents.trailing)
+        for name, array in zip(self._heads.outputs, arrays, strict=True):
+            if array.shape != expected_shape:
+                remedy = "check the heads that are named"
+                raise unfit(self.path, f"{name} of shape {expected_shape}", f"shape {array.shape}", remedy)
+        return [array[:count] for array in arrays]
 
 
-def _open(path: Path, data: bytes, device: str, threads: int) -> Any:
-    providers = providers_for(device)
+def metadata_of(path: Path, facts: ModelFacts) -> ModelMetadata | None:
+    """What ngvae_tools wrote into the file; None for a model from elsewhere.
+
+    Raises:
+        ContractError: It cannot be read, or the file is a decoder.
+    """
+    metadata = declared_metadata(facts)
+    if metadata is not None and metadata.role != "encoder":
+        raise unfit(path, "an encoder", f"a {metadata.role} (z to image)", "name the encoder file")
+    return metadata
+
+
+def declared_metadata(facts: ModelFacts) -> ModelMetadata | None:
+    """What ngvae_tools wrote into the file, of an encoder or a decoder.
+
+    Raises:
+        ContractError: It cannot be read.
+    """
+    text = facts.metadata.get(METADATA_KEY)
+    return ModelMetadata.from_json(text) if text else None
+
+
+def settled_batch(path: Path, fed: InputPlan, outcome: Outcome) -> tuple[InputPlan, Outcome]:
+    """How to feed a graph that only says that it takes any number of images.
+
+    Raises:
+        ContractError: It takes one image at once, and not even that gives one row.
+    """
+    if fed.fixed_batch is not None:
+        if outcome.second_error is not None:
+            raise unfit(path, "a graph that runs twice", outcome.second_error, "export it again")
+        return fed, outcome
+    rows = {output.second[:1] for output in outcome.outputs.values()}
+    if outcome.second_error is None and rows != {(1,)}:
+        return fed, outcome
+    note = "The graph says that it takes any number of images, but takes only one at once."
+    return fed.with_batch(1, note), outcome.of_one()
+
+
+def described(metadata: ModelMetadata | None, plan: HeadPlan, fed: InputPlan, latents: LatentShape) -> ModelMetadata:
+    """The file's own metadata, or what was inferred in their place."""
+    if metadata is not None:
+        return replace(metadata, latent_dim=latents.latent_dim)
+    return ModelMetadata(
+        role="encoder",
+        family=FAMILIES[plan.second_head][0],
+        latent_dim=latents.latent_dim,
+        image_shape=fed.image_shape,
+        sample_type=fed.sample_type,
+        layout=fed.layout,
+    )
+
+
+def law_of(path: Path, metadata: ModelMetadata, plan: HeadPlan) -> PosteriorFamily:
+    """Law of the posterior.
+
+    Raises:
+        ContractError: The metadata name another than the heads, or one that is unknown.
+    """
+    family = family_of(metadata.family, metadata.latent_dim, metadata.hyperparameters)
+    if family.second_head != plan.second_head:
+        found = f"a head {plan.second_head} with metadata of family {metadata.family}"
+        raise unfit(path, f"a head {family.second_head}", found, "export the model again")
+    return family
+
+
+def assumptions(metadata: ModelMetadata | None, plan: HeadPlan, fed: InputPlan, latents: LatentShape) -> list[str]:
+    """A sentence for each thing that the file does not say of itself."""
+    notes = [*plan.notes, *fed.notes, *latents.notes]
+    if metadata is None:
+        scale = "." if fed.scales_inside else f", and input from {fed.low:g} to {fed.high:g}."
+        law = FAMILIES[plan.second_head][1]
+        notes.insert(0, f"The encoder has no ngvae_tools metadata: assumed {law}, layout {fed.layout}{scale}")
+    return notes
+
+
+def _whole(path: Path, data: bytes, facts: ModelFacts) -> bytes:
+    """The bytes to open, proven to be those that were tried."""
+    if facts.external_bytes:
+        model = read_model(path, data)
+        found, data = model.sha256, model.proto.SerializeToString()
+    else:
+        found = hashlib.sha256(data).hexdigest()
+    if found != facts.sha256:
+        raise unfit(path, "a file that stays as it is", "one that changed while it was read", "try again")
+    return data
+
+
+def _open(path: Path, data: bytes, providers: list[Any], threads: int) -> Any:
     onnxruntime = require_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3
+    options.log_severity_level = 4
+    if share_bounded_memory():
+        options.add_session_config_entry("session.use_env_allocators", "1")
     try:
         return onnxruntime.InferenceSession(data, options, providers=providers)
     except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no public base
         raise unfit(path, "an ONNX model that onnxruntime can run", _first_line(error), "export it again") from None
-
-
-def _infer_layout(path: Path, shape: list[Any]) -> Layout:
-    first, last = shape[1] in (1, 2, 3, 4), shape[3] in (1, 2, 3, 4)
-    if first == last:
-        raise unfit(
-            path,
-            "a channel axis that can be told apart",
-            f"input {_shape_text(shape)}",
-            "name it with --layout",
-        )
-    return "NCHW" if first else "NHWC"
-
-
-def _shape_text(shape: list[Any]) -> str:
-    return "(" + ", ".join(str(n) for n in shape) + ")"
 
 
 def _first_line(error: Exception) -> str:

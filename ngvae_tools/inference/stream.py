@@ -31,7 +31,7 @@ class EncodedBlock:
 
     Attributes:
         index: Indices of the images that could be encoded, shape (n,).
-        heads: Their heads, each (n, K).
+        heads: Their heads, each (n * P, K) for P positions of an image, those of one image consecutive.
         rejected: The others.
         size: Number of indices in the block, n + len(rejected).
     """
@@ -92,22 +92,33 @@ def _encode(
     dataset: ImageDataset, session: EncoderSession, samples: Samples, batch_size: int
 ) -> tuple[Index, Heads, list[Rejection]]:
     starts = range(0, len(samples.index), batch_size)
-    heads = _concatenate([session.encode(samples.images[start : start + batch_size]) for start in starts], session)
-    finite = np.isfinite(heads.mu).all(axis=1) & np.isfinite(heads.second).all(axis=1)
-    if session.second_head == LOGVAR:
-        with np.errstate(over="ignore"):
-            finite &= np.isfinite(np.exp(heads.second.astype(np.float64))).all(axis=1)
-    fitting = Heads(heads.mu[finite], heads.second[finite])
-    if session.second_head == P and ((fitting.second < 0) | (fitting.second > 1)).any():
+    parts = [session.encode(samples.images[start : start + batch_size]) for start in starts]
+    heads = _concatenate(parts or [session.encode(samples.images)])
+    finite = np.isfinite(heads.mu).all(axis=1)
+    if heads.second is not None:
+        finite &= np.isfinite(heads.second).all(axis=1)
+        if session.second_head == LOGVAR:
+            with np.errstate(over="ignore"):
+                finite &= np.isfinite(np.exp(heads.second.astype(np.float64))).all(axis=1)
+    # An image is whole or rejected, whatever its number of positions.
+    whole = finite.reshape(-1, session.positions).all(axis=1)
+    rows = np.repeat(whole, session.positions)
+    fitting = Heads(heads.mu[rows], None if heads.second is None else heads.second[rows])
+    if session.second_head == P and fitting.second is not None:
+        _check_p(session, fitting.second)
+    reason = "the encoder returned values that are not finite"
+    unfit = [Rejection(int(i), identifier_of(dataset, int(i)), reason) for i in samples.index[~whole]]
+    return samples.index[whole], fitting, unfit
+
+
+def _check_p(session: EncoderSession, p: npt.NDArray[np.float32]) -> None:
+    if ((p < 0) | (p > 1)).any():
         raise ContractError(
             f"{session.path} cannot be used as an encoder",
             expected="p between 0 and 1",
-            found=f"values from {fitting.second.min():.3g} to {fitting.second.max():.3g}",
+            found=f"values from {p.min():.3g} to {p.max():.3g}",
             remedy="name another head with --p, or put the sigmoid into the graph",
         )
-    reason = "the encoder returned values that are not finite"
-    unfit = [Rejection(int(i), identifier_of(dataset, int(i)), reason) for i in samples.index[~finite]]
-    return samples.index[finite], fitting, unfit
 
 
 def identifier_of(dataset: ImageDataset, index: int) -> str:
@@ -118,13 +129,10 @@ def identifier_of(dataset: ImageDataset, index: int) -> str:
 
 def _joined(parts: list[tuple[Index, Heads]], rejected: list[Rejection]) -> EncodedBlock:
     index = np.concatenate([index for index, _ in parts])
-    heads = Heads(np.concatenate([h.mu for _, h in parts]), np.concatenate([h.second for _, h in parts]))
+    heads = _concatenate([heads for _, heads in parts])
     return EncodedBlock(index, heads, tuple(sorted(rejected, key=lambda r: r.index)), len(index) + len(rejected))
 
 
-def _concatenate(heads: list[Heads], session: EncoderSession) -> Heads:
-    nothing = np.empty((0, session.latent_dim), dtype=np.float32)
-    return Heads(
-        np.concatenate([nothing, *(h.mu for h in heads)]),
-        np.concatenate([nothing, *(h.second for h in heads)]),
-    )
+def _concatenate(heads: list[Heads]) -> Heads:
+    second = [h.second for h in heads if h.second is not None]
+    return Heads(np.concatenate([h.mu for h in heads]), np.concatenate(second) if second else None)

@@ -46,9 +46,11 @@ class UniformQuantiser:
             OutputError: A dimension would need more than 2**32 levels, or its posterior variance is 0.
         """
         step = np.sqrt(12 * distortion * np.asarray(posterior_variance, dtype=np.float64))
+        # A constant dimension needs no step; one is kept so that its value can be read back.
+        step = np.where((step == 0) & (high == low), 1.0, step)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             intervals = float(np.ceil((high - low) / step).max(initial=0.0))
-        # A comparison that NaN fails: a constant dimension without posterior variance gives 0 / 0.
+        # A comparison that NaN fails.
         if not intervals < 2**32:
             raise OutputError(
                 "the latents cannot be quantised",
@@ -57,6 +59,10 @@ class UniformQuantiser:
                 remedy="check the encoder: its posterior variance is far too small for the range of mu",
             )
         return cls(step, np.asarray(low, dtype=np.float64), int(intervals) + 1)
+
+    def tiled(self, times: int) -> UniformQuantiser:
+        """The same steps and offsets for `times` columns groups of d dimensions each."""
+        return UniformQuantiser(np.tile(self.step, times), np.tile(self.offset, times), self.levels)
 
     @property
     def dtype(self) -> np.dtype[np.unsignedinteger]:

@@ -1,13 +1,16 @@
 """The latent file, format version 0: quantised posterior means of the informative dimensions in HDF5.
 
 Version 0 makes no promise to later versions. Datasets: `codes` (N, d), `scale` (d,), `offset` (d,),
-`dimensions` (d,), `posterior_variance` (d,), `identifiers` (N,). A value is offset + scale * code.
+`dimensions` (d,), `posterior_variance` (d,), `identifiers` (N,). A value is offset + scale * code. Of a spatial
+latent every position has its columns: d counts them all, and `dimensions` repeats for each position.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +104,62 @@ def write_latents(
         )
 
 
+@dataclass(frozen=True, slots=True)
+class LatentHeader:
+    """What a latent file holds, without its rows.
+
+    Attributes:
+        n_rows: Number of rows N.
+        dimensions: Latent dimension of each column, shape (d,).
+        quantiser: Steps and offsets of the columns.
+        encoder_sha256: Hash of the encoder that made it; None where the file does not say.
+    """
+
+    n_rows: int
+    dimensions: npt.NDArray[np.int64]
+    quantiser: UniformQuantiser
+    encoder_sha256: str | None
+
+
+def read_header(path: Path) -> LatentHeader:
+    """What a latent file holds.
+
+    Raises:
+        RecordError: The file is not a latent file of this version.
+    """
+    with _opened(path) as (header, _):
+        return header
+
+
 def read_latents(path: Path) -> tuple[Array, npt.NDArray[Any], npt.NDArray[np.int64]]:
     """Values (N, d), identifiers (N,) and dimensions (d,) of a latent file.
 
     Raises:
         RecordError: The file is not a latent file of this version.
     """
+    with _opened(path) as (header, file):
+        return header.quantiser.decode(file["codes"][:]), file["identifiers"][:], header.dimensions
+
+
+def iter_latents(path: Path, rows: int = 16 * CHUNK_ROWS) -> Iterator[tuple[Array, npt.NDArray[Any]]]:
+    """Values (n, d) and identifiers (n,) of consecutive rows, at most `rows` at a time.
+
+    Raises:
+        RecordError: The file is not a latent file of this version.
+    """
+    start, n_rows = 0, read_header(path).n_rows
+    while start < n_rows:
+        # Opened for each part, so that no handle is held, and no error caught, while the caller works.
+        with _opened(path) as (header, file):
+            stop = min(start + rows, n_rows)
+            values, names = header.quantiser.decode(file["codes"][start:stop]), file["identifiers"][start:stop]
+        yield values, names
+        start = stop
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[LatentHeader, Any]]:
+    """The header and the HDF5 file, whose errors become a `RecordError`."""
     import h5py
 
     try:
@@ -115,14 +168,17 @@ def read_latents(path: Path) -> tuple[Array, npt.NDArray[Any], npt.NDArray[np.in
             if found != (FORMAT, VERSION):
                 raise _unreadable(path, f"format {found[0]!r} version {found[1]!r}")
             quantiser = UniformQuantiser(file["scale"][:], file["offset"][:], 0)
-            codes, identifiers, dimensions = (file[name][:] for name in ("codes", "identifiers", "dimensions"))
+            dimensions = file["dimensions"][:]
+            (n_rows,), shape = file["identifiers"].shape, file["codes"].shape
+            if shape != (n_rows, *dimensions.shape) or not quantiser.step.shape == quantiser.offset.shape == shape[1:]:
+                raise _unreadable(
+                    path, f"codes of shape {shape} for {n_rows} identifiers of {dimensions.size} dimensions"
+                )
+            encoder = file.attrs.get("encoder_sha256")
+            yield LatentHeader(n_rows, dimensions, quantiser, None if encoder is None else str(encoder)), file
     # A damaged file makes h5py raise any of these.
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise _unreadable(path, str(error)) from None
-    shape = (len(identifiers), len(dimensions))
-    if codes.shape != shape or not quantiser.step.shape == quantiser.offset.shape == dimensions.shape:
-        raise _unreadable(path, f"codes of shape {codes.shape} for {shape[0]} identifiers of {shape[1]} dimensions")
-    return quantiser.decode(codes), identifiers, dimensions
 
 
 def _in_chunks(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import TYPE_CHECKING, Any
 
 from ngvae_tools.errors import RecordError
+from ngvae_tools.record import P_BINS
+from ngvae_tools.report.fits import misfit
 from ngvae_tools.report.words import plain
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from ngvae_tools.record import AnalysisRecord
+    from ngvae_tools.record import AnalysisRecord, Supervised, Truncation
     from ngvae_tools.run import EpochRecord, RunRecord
 
 
@@ -20,39 +22,14 @@ def check_analysis(path: Path, record: AnalysisRecord) -> None:
     """Refuse a record whose parts do not fit each other, so that no renderer has to.
 
     Raises:
-        RecordError: A field has another shape than K asks for, or is no finite number.
+        RecordError: A field is not of its type, no finite number, or has another shape than K asks for.
     """
+    wrong = misfit(record, type(record), "record")
+    _require(path, wrong is None, f"what the format says in {plain(wrong)}")
     dim = record.model.latent_dim
-    numbers = [
-        *(
-            getattr(row, name)
-            for row in record.dimensions
-            for name in ("mu_mean", "posterior_variance", "posterior_entropy")
-        ),
-        *(number for rule in (record.selection, *record.rules) for number in (rule.threshold, *rule.score)),
-        *(number for row in record.covariance or () for number in row),
-        *(record.data.n_images, record.data.n_rejected, *record.data.image_shape, record.latents.bytes),
-        *record.timings.values(),
-    ]
-    optional = [
-        *(getattr(row, name) for row in record.dimensions for name in ("mu_variance", "p_mean", "p_std")),
-        *dataclasses.astuple(record.metrics),
-    ]
-    _require(
-        path,
-        isinstance(dim, int) and [row.index for row in record.dimensions] == list(range(dim)),
-        f"{dim} dimensions in order",
-    )
-    for rule in (record.selection, *record.rules):
-        _require(path, len(rule.score) == dim, f"{dim} scores of rule {plain(rule.rule)}")
-    if record.covariance is not None:
-        _require(
-            path,
-            [len(row) for row in record.covariance] == [dim] * dim,
-            f"a covariance of shape ({dim}, {dim})",
-        )
-    _require(path, all(_finite(n) for n in numbers), "finite numbers")
-    _require(path, all(n is None or _finite(n) for n in optional), "finite numbers or null")
+    _require(path, [row.index for row in record.dimensions] == list(range(dim)), f"{dim} dimensions in order")
+    for expected, holds in _shapes(record, dim):
+        _require(path, holds, expected)
 
 
 def check_run(path: Path, record: RunRecord) -> None:
@@ -73,6 +50,39 @@ def check_run(path: Path, record: RunRecord) -> None:
     )
 
 
+def _shapes(record: AnalysisRecord, dim: int) -> Iterator[tuple[str, bool]]:
+    """What must hold, in words, and whether it does."""
+    for rule in (record.selection, *record.rules):
+        yield f"{dim} scores of rule {plain(rule.rule)}", len(rule.score) == dim
+    for row in record.dimensions:
+        bins = row.p_histogram
+        yield f"a histogram of {P_BINS} counts", bins is None or (len(bins) == P_BINS and min(bins) >= 0)
+    if record.covariance is not None:
+        yield f"a covariance of shape ({dim}, {dim})", [len(line) for line in record.covariance] == [dim] * dim
+    if record.intrinsic_dimension is not None:
+        yield f"dimensions below {dim}", all(0 <= k < dim for k in record.intrinsic_dimension.dimensions)
+    if record.truncation is not None:
+        yield f"truncation curves of {dim} dimensions", _truncation(record.truncation, dim)
+    if record.supervised is not None:
+        yield f"information of shape (factors, {dim})", _supervised(record.supervised, dim)
+
+
+def _truncation(truncation: Truncation, dim: int) -> bool:
+    curves = [curve for curve in (truncation.by_relevance, truncation.by_information) if curve is not None]
+    alone = (truncation.relevance, truncation.effect, truncation.sensitivity)
+    return all(len(values) == dim for values in alone) and all(
+        sorted(curve.order) == list(range(dim))
+        and len(curve.error) == dim + 1
+        and (curve.standard_error is None or len(curve.standard_error) == dim + 1)
+        and (curve.knee is None or 0 <= curve.knee <= dim)
+        for curve in curves
+    )
+
+
+def _supervised(supervised: Supervised, dim: int) -> bool:
+    return [len(line) for line in supervised.information] == [dim] * len(supervised.factors)
+
+
 def _numbers(epoch: EpochRecord) -> list[Any]:
     passes = [figures for figures in (epoch.train, epoch.held_out) if figures is not None]
     return [
@@ -82,10 +92,6 @@ def _numbers(epoch: EpochRecord) -> list[Any]:
         *(epoch.p or ()),
         *(epoch.epoch, epoch.informative, epoch.learning_rate, epoch.seconds),
     ]
-
-
-def _finite(number: Any) -> bool:
-    return isinstance(number, int | float) and math.isfinite(number)
 
 
 def _require(path: Path, holds: bool, expected: str) -> None:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def as_json(sources: Sources) -> str:
     """The sources as JSON: one analysis alone is its record's own text, else three lists in an object.
 
-    The lists are `analyses` and `runs`, each entry with its `name` and `folder`, and `skipped`, sentences.
+    The lists are `analyses` and `runs`, each entry with its `name` and `folder`, and `skipped`, sentences; beside
+    them is `stability` of several analyses where it was worked out.
     Numbers that JSON cannot hold (a loss that diverged) are null.
     """
     if len(sources.analyses) == 1 and not sources.runs:
@@ -25,6 +26,8 @@ def as_json(sources: Sources) -> str:
         "runs": _array([_dump(_run(named)) for named in sources.runs]),
         "skipped": _dump(list(sources.skipped)),
     }
+    if sources.stability is not None:
+        parts["stability"] = _dump(dataclasses.asdict(sources.stability))
     return _object(parts) + "\n"
 
 

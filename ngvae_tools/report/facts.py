@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import TYPE_CHECKING
 
+from ngvae_tools.report import costs, metrics, rules
+from ngvae_tools.report.known import METRICS
 from ngvae_tools.report.words import ABSENT, count, flat, indices, number, plain, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ngvae_tools.record import AnalysisRecord, DimensionStatistics, Selection
+    from ngvae_tools.record import AnalysisRecord, DimensionStatistics
     from ngvae_tools.report.sources import NamedAnalysis
-
-_SCORES = {"p": "mean p", "variance": "mean posterior variance"}
 
 Rows = list[tuple[str, str]]
 
@@ -23,18 +22,10 @@ def headline(record: AnalysisRecord) -> str:
     """The answer in one line: how many dimensions carry information by the record's rule."""
     dim = record.model.latent_dim
     noun = "dimension" if dim == 1 else "dimensions"
+    if record.selection.rule == rules.GIVEN:
+        return f"{record.selection.count} of {dim} {noun} named beforehand"
     verb = "carries" if dim == 1 else "carry"
     return f"{record.selection.count} of {dim} {noun} {verb} information"
-
-
-def rule_text(selection: Selection) -> str:
-    """The rule and its threshold, as in `mean p below 0.5`."""
-    return f"{_SCORES.get(selection.rule, plain(selection.rule))} below {selection.threshold:g}"
-
-
-def rule_sentence(selection: Selection) -> str:
-    """The rule within a sentence, as in `its mean p is below 0.5`."""
-    return f"its {rule_text(selection).replace(' below ', ' is below ')}"
 
 
 def ordered(record: AnalysisRecord) -> list[DimensionStatistics]:
@@ -42,37 +33,48 @@ def ordered(record: AnalysisRecord) -> list[DimensionStatistics]:
     return sorted(record.dimensions, key=lambda row: (not row.informative, row.index))
 
 
-def totals_rows(record: AnalysisRecord) -> Rows:
-    """The analysis as a whole: family, verdict, covariance metrics (nats), images, latent file, speed."""
-    metrics, data, latents = record.metrics, record.data, record.latents
-    dim = record.model.latent_dim
-    ceiling = f"ceiling ln {dim} = {math.log(dim):.3f}" if dim > 0 else "no ceiling"
-    per_image = latents.bytes / rows if (rows := data.n_images - data.n_rejected) > 0 else None
+def verdict_rows(record: AnalysisRecord) -> Rows:
+    """The verdict and how sure it is: indices, count with its interval, rule, threshold, intrinsic dimension."""
+    selection = record.selection
+    optional = [
+        ("Threshold", rules.sensitivity(selection)),
+        ("Not settled", rules.unsettled(record)),
+        ("Intrinsic dimension", "" if record.intrinsic_dimension is None else metrics.intrinsic_text(record)),
+        ("Knee of the error", "" if record.truncation is None else costs.knee_text(record.truncation)),
+    ]
+    return [
+        ("Informative", f"{rules.count_text(selection, record)}: {indices(selection.indices)}"),
+        ("Rule", rules.rule_text(selection)),
+        *((label, text) for label, text in optional if text),
+    ]
+
+
+def about_rows(record: AnalysisRecord) -> Rows:
+    """What was analysed: family, images, latent file, bootstrap, speed."""
+    model, data, latents, bootstrap = record.model, record.data, record.latents, record.bootstrap
+    rows = (data.n_images - data.n_rejected) * model.positions
+    per_row = number(latents.bytes / rows, 2) if rows > 0 else ABSENT
+    positions = f" at each of {count(model.positions)} positions" if model.positions > 1 else ""
+    one = "a position" if positions else "an image"
     result = [
-        ("Model family", f"{plain(record.model.family)}, K = {dim}"),
-        ("Informative", f"{record.selection.count} of {dim}: {indices(record.selection.indices)}"),
-        ("Rule", rule_text(record.selection)),
-        *(
-            ("Other rule", _other(rule, record.selection))
-            for rule in record.rules
-            if rule.rule != record.selection.rule
-        ),
-        ("Entropy", f"{_nats(metrics.entropy)} ({ceiling})"),
-        ("Decorrelation, absolute", number(metrics.decorrelation)),
-        ("Decorrelation, signed", f"{number(metrics.decorrelation_signed)} (the paper's reading)"),
-        ("Total correlation", _nats(metrics.total_correlation)),
+        ("Model family", f"{plain(model.family)}, K = {model.latent_dim}{positions}"),
         ("Images", f"{count(data.n_images)} seen, {count(data.n_rejected)} rejected"),
         (
             "Latent file",
-            f"{plain(latents.file)}, {count(latents.bytes)} bytes, {number(per_image, 2)} an image",
+            f"{plain(latents.file)}, {count(latents.bytes)} bytes, {per_row} {one}",
         ),
     ]
+    if bootstrap is not None:
+        text = (
+            f"{rules.confidence(record)} by a Poisson bootstrap over images, {count(bootstrap.replicates)} replicates"
+        )
+        result.append(("Intervals", text))
     speed = record.timings.get("images_per_second")
     return [*result, ("Speed", f"{count(round(speed))} images/s")] if speed is not None else result
 
 
 def notes(record: AnalysisRecord) -> tuple[str, ...]:
-    """The record's notes, and one that owns up where a number is n/a and no note is there to say why."""
+    """The record's notes, what follows from its numbers, and one that owns up where a number is n/a without a note."""
     absent = [name for name, value in dataclasses.asdict(record.metrics).items() if value is None]
     if absent and not record.notes:
         return (f"The record does not say why {', '.join(absent)} is not defined.",)
@@ -95,6 +97,28 @@ def comparison_rows(analyses: Sequence[NamedAnalysis]) -> list[tuple[str, list[s
         ("images", [count(r.data.n_images - r.data.n_rejected) for r in records]),
         ("family", [plain(r.model.family) for r in records]),
     ]
+
+
+def more_comparison_rows(analyses: Sequence[NamedAnalysis]) -> list[tuple[str, list[str]]]:
+    """What else can be compared, as `comparison_rows`; a row that is n/a for all is left out."""
+    records = [named.record for named in analyses]
+    intrinsic = [r.intrinsic_dimension for r in records]
+    known = [r.supervised for r in records]
+    rows = [
+        ("interval of the count", [rules.count_span(r.selection) for r in records]),
+        ("intrinsic dimension (TwoNN)", [ABSENT if i is None else number(i.two_nn, 1) for i in intrinsic]),
+        ("effective dimensions", [number(r.metrics.effective_dimensions) for r in records]),
+        ("participation ratio", [number(r.metrics.participation_ratio) for r in records]),
+        ("decorrelation (correlation)", [number(r.metrics.decorrelation_correlation) for r in records]),
+        *(
+            (
+                label.partition(" (")[0].partition(":")[0],
+                [ABSENT if s is None else number(getattr(s, name)) for s in known],
+            )
+            for name, label in METRICS.items()
+        ),
+    ]
+    return [(label, texts) for label, texts in rows if set(texts) != {ABSENT}]
 
 
 def comparison_notes(analyses: Sequence[NamedAnalysis]) -> list[str]:
@@ -136,13 +160,3 @@ def provenance_rows(record: AnalysisRecord) -> Rows:
         *((f"Version of {name}", text) for name, text in flat(dict(record.versions))),
         *((f"Timing {plain(name)}", number(value)) for name, value in record.timings.items()),
     ]
-
-
-def _nats(value: float | None) -> str:
-    return ABSENT if value is None else f"{number(value)} nats"
-
-
-def _other(rule: Selection, chosen: Selection) -> str:
-    differing = [k for k, (a, b) in enumerate(zip(rule.informative, chosen.informative, strict=True)) if a != b]
-    agreement = f"disagrees on {indices(differing)}" if differing else "the same dimensions"
-    return f"{rule_text(rule)}: {rule.count} informative, {agreement}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ngvae_tools.report import progress
 from ngvae_tools.report.heatmap import covariance_heatmap
 from ngvae_tools.report.labels import clusters, placed
-from ngvae_tools.report.svg import FAINT, INK, style, svg_of
+from ngvae_tools.report.svg import COLOURS, FAINT, INK, style, svg_of
 from ngvae_tools.report.words import plain
 
 if TYPE_CHECKING:
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["covariance_heatmap", "loss_over_epochs", "p_over_epochs"]
 
-# Tones that stand out on white and on near black alike; dashes tell apart the ninth line and those after.
-_COLOURS = ("#3b82c4", "#d9722e", "#2f9e5b", "#c94f6d", "#8f6cc9", "#a8842c", "#1f9ea8", "#d05fb0")
+# Dashes tell apart the ninth line and those after.
 _DASHES = ("solid", "dashed", "dotted", "dashdot")
 
 _GAP = 0.055  # height of a line of labels, as a share of the axes
@@ -53,8 +52,8 @@ def p_over_epochs(run: NamedRun) -> str:
         axes = figure.add_axes((0.085, 0.13, 0.68, 0.83))
         looks: dict[int, dict[str, Any]] = {k: {"color": FAINT, "linewidth": 1.0} for k in range(len(histories))}
         for i, k in enumerate(chosen):
-            dashes = _DASHES[i // len(_COLOURS) % len(_DASHES)]
-            looks[k] = {"color": _COLOURS[i % len(_COLOURS)], "linestyle": dashes, "zorder": 3}
+            dashes = _DASHES[i // len(COLOURS) % len(_DASHES)]
+            looks[k] = {"color": COLOURS[i % len(COLOURS)], "linestyle": dashes, "zorder": 3}
         xs = [epoch.epoch for epoch in epochs]
         marker: dict[str, Any] = {"marker": "o", "markersize": 4} if len(xs) == 1 else {}
         for k, line in enumerate(histories):
@@ -85,9 +84,9 @@ def loss_over_epochs(run: NamedRun) -> str:
             train = [getattr(epoch.train, name) for epoch in epochs]
             held_out = [math.nan if e.held_out is None else getattr(e.held_out, name) for e in epochs]
             marker = "o" if len(xs) == 1 else ""
-            axes.plot(xs, _gaps(train), color=_COLOURS[0], marker=marker, label="training")
+            axes.plot(xs, _gaps(train), color=COLOURS[0], marker=marker, label="training")
             if any(math.isfinite(value) for value in held_out):
-                look = {"color": _COLOURS[1], "linestyle": "dashed", "marker": marker}
+                look = {"color": COLOURS[1], "linestyle": "dashed", "marker": marker}
                 axes.plot(xs, _gaps(held_out), label="held out", **look)
             _epoch_axis(axes)
             axes.set_ylabel(f"{name}, nats" + _log_scale(axes, [*train, *held_out]))

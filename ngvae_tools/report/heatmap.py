@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
-    from ngvae_tools.record import AnalysisRecord
+    from ngvae_tools.record import AnalysisRecord, Supervised
 
 CAPTION = (
     "Empirical covariance of the posterior means mu over the images, scaled: divided by the largest diagonal "
@@ -24,7 +24,13 @@ CAPTION = (
     "-1 and 1. One colour scale for all models. Triangles mark informative dimensions."
 )
 
+FACTOR_CAPTION = (
+    "Information I(z; factor) between each dimension and each factor, in nats. Disentangled: one dark cell a column."
+)
+
 _PANEL = 3.4  # inches
+
+_NUMBERED = 20  # dimensions whose cells are wide enough for a number
 
 
 def covariance_heatmap(records: Sequence[AnalysisRecord], names: Sequence[str] | None = None) -> str:
@@ -83,6 +89,39 @@ def _panel(axes: Axes, record: AnalysisRecord, title: str) -> AxesImage:
     axes.set_xlabel("dimension")
     axes.set_ylabel("dimension")
     return image
+
+
+def factor_heatmap(supervised: Supervised) -> str:
+    """Information of each dimension on each factor in nats, a row a factor, as SVG.
+
+    Returns:
+        SVG text; empty without factors.
+    """
+    values = np.asarray(supervised.information, dtype=np.float64)
+    if values.size == 0:
+        return ""
+    from matplotlib.figure import Figure
+
+    factors, dim = values.shape
+    top = values.max()
+    with style():
+        width = min(max(0.48 * dim, 2.0), 9.0) + 2.2
+        figure = Figure(figsize=(width, 0.42 * factors + 1.1), layout="constrained")
+        axes = figure.add_subplot()
+        image = axes.imshow(values, cmap="Blues", vmin=0, vmax=top or 1.0, interpolation="none", aspect="auto")
+        axes.set_xticks(range(0, dim, math.ceil(dim / 25)))
+        axes.set_yticks(range(factors), [_short(plain(factor.name), 20) for factor in supervised.factors])
+        axes.tick_params(length=2, labelsize=9)
+        axes.spines[:].set_visible(False)
+        axes.set_xlabel("dimension")
+        if dim <= _NUMBERED:
+            for (row, column), value in np.ndenumerate(values):
+                # On these blues, dark text is read up to the middle of the scale and white text above.
+                tone = "#101418" if value <= 0.55 * top else "#fdfdfd"
+                axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7.5, color=tone)
+        bar = figure.colorbar(image, ax=axes, label="nats", shrink=0.9)
+        bar.outline.set_visible(False)
+        return svg_of(figure, "Heat map of the information of each dimension on each factor")
 
 
 def _short(title: str, most: int = 36) -> str:

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from ngvae_tools.files import write_text
 from ngvae_tools.report import facts, progress
+from ngvae_tools.report.analysis_page import analysis_texts
 from ngvae_tools.report.figures import covariance_heatmap, loss_over_epochs, p_over_epochs
 from ngvae_tools.report.heatmap import CAPTION
-from ngvae_tools.report.words import flat, number, plain, plural, spread
+from ngvae_tools.report.stability import stability_headline, stability_notes, stability_rows, stability_tables
+from ngvae_tools.report.words import flat, plain, plural
 
 if TYPE_CHECKING:
-    from ngvae_tools.report.sources import NamedAnalysis, NamedRun, Sources
+    from ngvae_tools.analysis.stability import Stability
+    from ngvae_tools.report.sources import NamedRun, Sources
 
 TEMPLATE = "template.html.jinja"
 
@@ -57,11 +60,12 @@ def _view(sources: Sources) -> dict[str, Any]:
         "title": _title(sources),
         "skipped": [plain(sentence) for sentence in sources.skipped],
         "names": [named.name for named in analyses],
-        "comparison": facts.comparison_rows(analyses) if several else [],
+        "comparison": [*facts.comparison_rows(analyses), *facts.more_comparison_rows(analyses)] if several else [],
         "comparison_notes": facts.comparison_notes(analyses) if several else [],
+        "stability": None if sources.stability is None else _stability(sources.stability),
         "covariance": Markup(covariance),  # noqa: S704
         "covariance_caption": CAPTION,
-        "analyses": [_analysis(named) for named in analyses],
+        "analyses": [analysis_texts(named) for named in analyses],
         "runs": [
             {**_run(named), "p": Markup(p_over_epochs(named)), "loss": Markup(loss_over_epochs(named))}  # noqa: S704
             for named in sources.runs
@@ -80,32 +84,12 @@ def _title(sources: Sources) -> str:
     return " and ".join(parts) or "Nothing to report"
 
 
-def _analysis(named: NamedAnalysis) -> dict[str, Any]:
-    record = named.record
-    with_p = any(row.p_mean is not None for row in record.dimensions)
+def _stability(found: Stability) -> dict[str, Any]:
     return {
-        "name": named.name,
-        "headline": facts.headline(record),
-        "rule": f"A dimension is called informative where {facts.rule_sentence(record.selection)}.",
-        "notes": facts.notes(record),
-        "totals": facts.totals_rows(record),
-        "with_p": with_p,
-        "dimensions": [
-            {
-                "index": row.index,
-                "informative": row.informative,
-                "p": spread(row.p_mean, row.p_std),
-                "numbers": [
-                    number(row.posterior_variance),
-                    number(row.posterior_entropy),
-                    number(row.mu_mean),
-                    number(row.mu_variance),
-                ],
-            }
-            for row in facts.ordered(record)
-        ],
-        "data": facts.data_rows(record),
-        "provenance": facts.provenance_rows(record),
+        "headline": stability_headline(found),
+        "rows": stability_rows(found),
+        "tables": stability_tables(found),
+        "notes": stability_notes(found),
     }
 
 

@@ -19,6 +19,8 @@ from ngvae_tools.run import RunRecord
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ngvae_tools.analysis.stability import Stability
+
 DEPTH = 4
 """How many folders below the root `find_sources` looks."""
 
@@ -70,11 +72,13 @@ class Sources:
         analyses: In the order they were named, or sorted by path when they were found.
         runs: In the same order.
         skipped: A sentence for each analysis or run that was found but could not be read.
+        stability: Whether the analyses keep the same dimensions; None where that was not worked out.
     """
 
     analyses: tuple[NamedAnalysis, ...] = ()
     runs: tuple[NamedRun, ...] = ()
     skipped: tuple[str, ...] = ()
+    stability: Stability | None = None
 
 
 def open_sources(paths: Sequence[Path | str]) -> Sources:

@@ -20,6 +20,9 @@ INK = "#010203"
 FAINT = "#040506"
 """Stands for the faint colour of grids and of what is in the background."""
 
+COLOURS = ("#3b82c4", "#d9722e", "#2f9e5b", "#c94f6d", "#8f6cc9", "#a8842c", "#1f9ea8", "#d05fb0")
+"""Tones of lines that stand out on white and on near black alike."""
+
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": FAINT,

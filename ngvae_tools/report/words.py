@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 ABSENT = "n/a"
 
@@ -35,6 +35,16 @@ def number(value: float | None, digits: int = 3) -> str:
 def spread(mean: float | None, deviation: float | None) -> str:
     """Mean and standard deviation, `0.004 ± 0.021`; the deviation is n/a where there is none."""
     return ABSENT if mean is None else f"{mean:.3f} ± {ABSENT if deviation is None else f'{deviation:.3f}'}"
+
+
+def span(ends: Sequence[float] | None, digits: int = 3) -> str:
+    """An interval, `0.26 to 0.64`; n/a where there is none."""
+    return ABSENT if ends is None else f"{number(ends[0], digits)} to {number(ends[1], digits)}"
+
+
+def measured(value: float | None, error: float | None, digits: int = 3) -> str:
+    """A number and its standard error, `2.31 ± 0.02`; the number alone where there is no error."""
+    return number(value, digits) if value is None or error is None else f"{number(value, digits)} ± {error:.1g}"
 
 
 def count(value: int) -> str:

@@ -29,16 +29,16 @@ class SelectionParts:
 
     Args:
         folder: The output folder; it is made where it is missing, and taken away again if nothing comes of it.
-        latent_dim: Number K of latent dimensions.
+        width: Posterior means of one image: K, or K for each of its positions.
     """
 
-    def __init__(self, folder: Path, latent_dim: int) -> None:
+    def __init__(self, folder: Path, width: int) -> None:
         self.folder = folder
         self.latents = folder / f"{LATENTS_NAME}.part"
         self._spool = folder / "spool.part"
         self._rejected = folder / f"{REJECTED_NAME}.part"
         self._record = folder / f"{RECORD_NAME}.part"
-        self._row = np.dtype([("index", "<i8"), ("mu", "<f4", (latent_dim,))])
+        self._row = np.dtype([("index", "<i8"), ("mu", "<f4", (width,))])
         self._files: dict[Path, IO[bytes]] = {}
 
     def __enter__(self) -> Self:
@@ -66,14 +66,14 @@ class SelectionParts:
             OutputError: They cannot be written.
         """
         rows = np.empty(len(block.index), dtype=self._row)
-        rows["index"], rows["mu"] = block.index, block.heads.mu
+        rows["index"], rows["mu"] = block.index, block.heads.mu.reshape(rows["mu"].shape)
         with output_errors(self.folder):
             self._files[self._spool].write(rows.tobytes())
             for rejection in block.rejected:
                 self._reject(rejection)
 
     def spooled(self) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
-        """The latents added, block by block: indices (n,) and posterior means (n, K).
+        """The latents added, block by block: indices (n,) and posterior means (n, width).
 
         Raises:
             OutputError: The last of them cannot be written.

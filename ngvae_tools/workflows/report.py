@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ def report(
     html: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> Sources:
-    """Read analyses and training runs, and write them as one page where asked.
+    """Read analyses and training runs, match the dimensions of analyses of the same data, and write a page where asked.
 
     Args:
         sources: Output folders of select-latents and run folders; every one below the current folder by default.
@@ -30,6 +31,11 @@ def report(
     if html is not None:
         refuse_existing(Path(html), overwrite=overwrite, found="something of that name")
     found = open_sources([Path(source) for source in sources]) if sources else find_sources(Path())
+    seen = [named.record.data.fingerprint for named in found.analyses]
+    if len(set(seen)) < len(seen):
+        from ngvae_tools.workflows.stability import stability
+
+        found = dataclasses.replace(found, stability=stability(found.analyses))
     if html is not None:
         from ngvae_tools.report.html import write_html
 

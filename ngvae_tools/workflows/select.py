@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ngvae_tools.analysis.moments import BLOCK
-from ngvae_tools.analysis.selection import check_rule, select
-from ngvae_tools.analysis.statistics import LatentStatistics
-from ngvae_tools.contract import P, Resize
+from ngvae_tools.analysis.selection import check_rule, given
+from ngvae_tools.analysis.survey import Findings, Survey
+from ngvae_tools.contract import Resize
 from ngvae_tools.datasets import ImageDataset, open_dataset
 from ngvae_tools.errors import ContractError, DatasetError, OptionError, OutputError
 from ngvae_tools.files import output_errors, refuse_existing, sha256_of
@@ -28,10 +28,11 @@ from ngvae_tools.latents.codec import UniformQuantiser
 from ngvae_tools.latents.file import FILE_NAME as LATENTS_NAME
 from ngvae_tools.latents.file import write_latents
 from ngvae_tools.record import FILE_NAME as RECORD_NAME
-from ngvae_tools.record import AnalysisRecord, LatentsInfo, Selection
+from ngvae_tools.record import REPLICATES, AnalysisRecord, LatentsInfo, Selection
 from ngvae_tools.run import CONFIG_NAME, ENCODER_NAME
+from ngvae_tools.workflows.evidence import EvidenceSources
 from ngvae_tools.workflows.parts import REJECTED_NAME, SelectionParts
-from ngvae_tools.workflows.verdict import analysis_record
+from ngvae_tools.workflows.verdict import analysis_record, bootstrap_of, verdict_of
 
 MAX_REASONS = 1000
 """Different reasons of rejection that are counted, to name the most frequent one."""
@@ -46,6 +47,9 @@ class SelectionProgress:
     total: int
 
 
+CODE_NOISE = 1e-4
+"""Variance that is taken for the noise of deterministic codes, as a share of their own."""
+
 OnProgress = Callable[[SelectionProgress], None]
 
 
@@ -56,6 +60,11 @@ def select_latents(
     *,
     rule: str | None = None,
     threshold: float | None = None,
+    dimensions: Sequence[int] | None = None,
+    selection: str | os.PathLike[str] | None = None,
+    decoder: str | os.PathLike[str] | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    bootstrap: int = REPLICATES,
     device: str = "auto",
     batch_size: int | None = None,
     threads: int | None = None,
@@ -75,8 +84,15 @@ def select_latents(
         model: An encoder file, or the folder of a training run.
         data: A folder of images or an HDF5 file.
         output: The folder to write to; one named after model and data in the current folder by default.
-        rule: `p` or `variance`; the one that the encoder's family is made for by default.
-        threshold: A dimension is informative where its score lies below; see `default_threshold`.
+        rule: A name of `ngvae_tools.analysis.selection.RULES`; the one that the encoder's family is made for by
+            default.
+        threshold: Value of the rule's score that separates informative dimensions; the rule's own by default.
+        dimensions: Keep these dimensions, whatever the rules say.
+        selection: Keep the dimensions that an earlier result of the same encoder kept; its output folder.
+        decoder: The decoder file, or a run's folder: measure what dropping dimensions costs.
+        labels: Measure disentanglement against known factors: a CSV file keyed by relative path, or `auto` for the
+            labels within the data set.
+        bootstrap: Replicates of the bootstrap behind every interval; 0 for none.
         device: `auto`, `cpu` or `cuda`.
         batch_size: Images of one run of the encoder; does not change the result on a CPU.
         threads: Threads of the encoder on a CPU; all available by default.
@@ -109,25 +125,55 @@ def select_latents(
     folder = Path(output) if output is not None else default_output(Path(model), data_path)
     for name in (RECORD_NAME, LATENTS_NAME, REJECTED_NAME):
         refuse_existing(folder / name, overwrite=overwrite)
-    session = EncoderSession(encoder_path, device=device, threads=threads, heads=heads, input_options=input_options)
+    session = EncoderSession(
+        encoder_path,
+        device=device,
+        threads=threads,
+        heads=heads,
+        input_options=input_options,
+        image_shape=lambda: _shape_of(data_path, dataset_key),
+    )
+    kept, said = _named(session, rule, threshold, dimensions, selection)
     rule, threshold = check_rule(session.family, rule, threshold)
     with (
         _open_for(session, data_path, dataset_key, resize) as dataset,
-        SelectionParts(folder, session.latent_dim) as parts,
+        SelectionParts(folder, session.latent_dim * session.positions) as parts,
     ):
-        encoding = time.perf_counter()
-        statistics, n_rejected = _stream(
-            dataset, session, parts, batch_size or default_batch_size(session), on_progress
+        sources = EvidenceSources(
+            session, dataset, decoder=decoder, labels=labels, device=device, threads=threads
         )
+        encoding = time.perf_counter()
+        survey = Survey(session.family, session.latent_dim, positions=session.positions, replicates=bootstrap)
+        n_rejected = _stream(dataset, session, parts, survey, batch_size or default_batch_size(session), on_progress)
         encoded = time.perf_counter()
-        selection = select(statistics, rule, threshold)
-        latents = _write_latents(parts, dataset, session, statistics, selection)
+        findings = survey.findings()
+        chosen = kept or findings.selection(rule, threshold)
+        if chosen is None:
+            raise _undecided(rule, findings)
+        verdict = verdict_of(findings, chosen)
+        analysed = time.perf_counter()
+        evidence = sources.measure(findings)
+        latents = _write_latents(parts, dataset, session, findings, chosen)
         timings = {
             "encoding_seconds": encoded - encoding,
+            "analysis_seconds": analysed - encoded,
+            **evidence.seconds,
             "total_seconds": time.perf_counter() - started,
             "images_per_second": len(dataset) / max(encoded - encoding, 1e-9),
         }
-        record = analysis_record(session, dataset, statistics, selection, latents, n_rejected, timings)
+        record = analysis_record(
+            session,
+            dataset,
+            findings,
+            verdict,
+            latents,
+            n_rejected,
+            timings,
+            bootstrap=bootstrap_of(bootstrap),
+            truncation=evidence.truncation,
+            supervised=evidence.supervised,
+            notes=said,
+        )
         parts.finish(record)
     return record
 
@@ -166,6 +212,12 @@ def _check_positive(option: str, value: int | None) -> None:
         )
 
 
+def _shape_of(path: Path, dataset_key: str | None) -> tuple[int, int, int]:
+    """The data set's own shape, for an encoder that takes images of any size."""
+    with open_dataset(path, dataset_key=dataset_key) as dataset:
+        return dataset.image_shape
+
+
 def _open_for(session: EncoderSession, path: Path, dataset_key: str | None, resize: Resize | None) -> ImageDataset:
     metadata = session.metadata
     return open_dataset(
@@ -178,23 +230,62 @@ def _open_for(session: EncoderSession, path: Path, dataset_key: str | None, resi
     )
 
 
+def _named(
+    session: EncoderSession,
+    rule: str | None,
+    threshold: float | None,
+    dimensions: Sequence[int] | None,
+    selection: str | os.PathLike[str] | None,
+) -> tuple[Selection | None, tuple[str, ...]]:
+    """The selection that was made before, and a sentence on where it comes from; None where a rule decides."""
+    if dimensions is None and selection is None:
+        return None, ()
+    named = [option for option, value in (("--dimensions", dimensions), ("--selection", selection)) if value is not None]
+    named += [option for option, value in (("--rule", rule), ("--threshold", threshold)) if value is not None]
+    if len(named) > 1:
+        raise OptionError(
+            "the dimensions to keep are named twice",
+            expected="one of --dimensions, --selection, or --rule with --threshold",
+            found=" and ".join(named),
+            remedy="leave out all but one",
+        )
+    if dimensions is not None:
+        return given(dimensions, session.latent_dim), ("The dimensions kept were named by the user.",)
+    other = AnalysisRecord.read(Path(selection or ""))
+    if other.model.sha256 != session.sha256:
+        raise OptionError(
+            f"the selection in {selection} is that of another encoder",
+            expected=f"an encoder with SHA-256 {other.model.sha256}",
+            found=f"{session.path} with {session.sha256}",
+            remedy="name the encoder that the selection was made with, or pass --dimensions",
+        )
+    said = f"The dimensions kept are those of {selection}, selected on {other.data.path}."
+    return given(other.selection.indices, session.latent_dim), (said,)
+
+
+def _undecided(rule: str, findings: Findings) -> OptionError:
+    return OptionError(
+        f"rule {rule} cannot judge these data",
+        expected="at least two images",
+        found=f"{findings.n_images} that could be encoded",
+        remedy="use more images, or another --rule" + ("" if findings.family.second_head is None else " (variance)"),
+    )
+
+
 def _stream(
     dataset: ImageDataset,
     session: EncoderSession,
     parts: SelectionParts,
+    survey: Survey,
     batch_size: int,
     on_progress: OnProgress | None,
-) -> tuple[LatentStatistics, int]:
-    """Encode everything: the statistics, and the number of rejected images."""
-    with_p = session.second_head == P
-    statistics = LatentStatistics.empty(session.latent_dim, with_p=with_p)
+) -> int:
+    """Encode everything and survey it: the number of rejected images."""
     reasons: Counter[str] = Counter()
     done = n_rejected = 0
     with closing(encode_blocks(dataset, session, block=BLOCK, batch_size=batch_size)) as blocks:
         for block in blocks:
-            mu, second = block.heads.mu.astype(np.float64), block.heads.second.astype(np.float64)
-            of_block = LatentStatistics.of(session.family.posterior(mu, second), second if with_p else None)
-            statistics = statistics.merge(of_block)
+            survey.add(block.index, block.heads.mu, block.heads.second)
             parts.add(block)
             if len(reasons) < MAX_REASONS:
                 reasons.update(rejection.reason for rejection in block.rejected)
@@ -202,14 +293,14 @@ def _stream(
             done += block.size
             if on_progress is not None:
                 on_progress(SelectionProgress(done, n_rejected, len(dataset)))
-    if not len(dataset) == done == statistics.mu.count + n_rejected:
+    if not len(dataset) == done == survey.n_images + n_rejected:
         raise OutputError(
             "images were lost on the way",
             expected=f"{len(dataset)} images seen",
-            found=f"{statistics.mu.count} encoded and {n_rejected} rejected",
+            found=f"{survey.n_images} encoded and {n_rejected} rejected",
             remedy="please report this; no result was written",
         )
-    if statistics.mu.count == 0:
+    if survey.n_images == 0:
         reason, count = reasons.most_common(1)[0]
         raise DatasetError(
             f"no image of {dataset.path} can be used",
@@ -217,36 +308,37 @@ def _stream(
             found=f"{n_rejected} of {n_rejected} unfit, {count} of them because each {reason}",
             remedy="name the data that the encoder was made for, or pass --resize where only the size differs",
         )
-    return statistics, n_rejected
+    return n_rejected
 
 
 def _write_latents(
     parts: SelectionParts,
     dataset: ImageDataset,
     session: EncoderSession,
-    statistics: LatentStatistics,
+    findings: Findings,
     selection: Selection,
 ) -> LatentsInfo:
     """Write the informative dimensions from the spool; only now are the selection and the steps known."""
     kept = list(selection.indices)
-    variance = statistics.variance.mean[kept]
-    quantiser = UniformQuantiser.fit(variance, statistics.low[kept], statistics.high[kept])
+    noise = _noise(findings)[kept]
+    quantiser = UniformQuantiser.fit(noise, findings.statistics.low[kept], findings.statistics.high[kept])
+    columns = (np.arange(session.positions)[:, None] * session.latent_dim + np.array(kept, dtype=np.int64)).ravel()
     spans = [(start, min(start + BLOCK, len(dataset))) for start in range(0, len(dataset), BLOCK)]
 
     def blocks() -> Iterator[tuple[npt.NDArray[np.floating], npt.NDArray[Any]]]:
         for index, mu in parts.spooled():
             first, last = int(index[0]), int(index[-1])
             names = dataset.identifiers(first, last + 1)[index - first]
-            yield mu[:, kept].astype(np.float64), names
+            yield mu[:, columns].astype(np.float64), names
 
     with output_errors(parts.folder):
         write_latents(
             parts.latents,
             blocks(),
-            n_rows=statistics.mu.count,
-            quantiser=quantiser,
-            dimensions=selection.indices,
-            posterior_variance=variance,
+            n_rows=findings.n_images,
+            quantiser=quantiser.tiled(session.positions),
+            dimensions=selection.indices * session.positions,
+            posterior_variance=np.tile(noise, session.positions),
             identifier_type=np.result_type(*(dataset.identifiers(*span).dtype for span in spans)),
             attributes={
                 "family": session.metadata.family,
@@ -261,3 +353,11 @@ def _write_latents(
             bytes=parts.latents.stat().st_size,
             dimensions=selection.indices,
         )
+
+
+def _noise(findings: Findings) -> npt.NDArray[np.float64]:
+    """Variance that the quantiser's steps follow: the posterior's, or a share of that of deterministic codes."""
+    if findings.scores.variance is not None:
+        return findings.scores.variance
+    spread = findings.scores.mu_variance
+    return np.zeros_like(findings.statistics.low) if spread is None else CODE_NOISE * spread

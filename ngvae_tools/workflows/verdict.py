@@ -1,50 +1,100 @@
-"""What a finished pass says: the analysis record from the statistics, with the notes that limit it."""
+"""What a finished pass says: the analysis record."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
+from ngvae_tools.analysis.bootstrap import CONFIDENCE, interval
 from ngvae_tools.analysis.covariance import covariance_metrics
-from ngvae_tools.analysis.selection import RULES, default_threshold, select
-from ngvae_tools.analysis.statistics import LatentStatistics
-from ngvae_tools.contract import P
+from ngvae_tools.analysis.intrinsic import intrinsic_dimension
+from ngvae_tools.analysis.selection import RULES, TYPES, Scores, latent_types, signal_to_noise
+from ngvae_tools.analysis.survey import Findings
 from ngvae_tools.datasets import ImageDataset
 from ngvae_tools.inference.session import EncoderSession
-from ngvae_tools.posteriors import NormalGammaPosterior, PosteriorFamily
 from ngvae_tools.record import (
     AnalysisRecord,
+    Bootstrap,
     DataInfo,
     DimensionStatistics,
+    IntrinsicDimension,
     LatentsInfo,
     ModelInfo,
     Selection,
-    finite_or_none,
+    Supervised,
+    Truncation,
 )
+from ngvae_tools.workflows.notes import notes_on
 from ngvae_tools.workflows.versions import versions_of
 
-CLOSE = 0.05
-"""A score this near to the threshold could fall on its other side in another training."""
+Array = npt.NDArray[np.float64]
 
-UNSETTLED_P = 0.3
-"""Above this standard deviation over images, p is near 0 for some images and near 1 for others."""
+CLOUD = 5000
+"""Points from which the intrinsic dimension is estimated, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the statistics alone say.
+
+    Attributes:
+        selection: The verdict by the rule that was asked for, or the given dimensions.
+        rules: Every verdict, `selection` first.
+        intrinsic: Dimension of the cloud of posterior means.
+        notes: Sentences a reader must know.
+    """
+
+    selection: Selection
+    rules: tuple[Selection, ...]
+    intrinsic: IntrinsicDimension | None
+    notes: tuple[str, ...]
+
+
+def verdict_of(findings: Findings, selection: Selection) -> Verdict:
+    """Apply every rule, and estimate the dimension of the cloud that the informative dimensions span."""
+    others = (findings.selection(rule) for rule in RULES if rule != selection.rule)
+    rules = (selection, *(rule for rule in others if rule is not None))
+    intrinsic, remarks = _cloud(findings, rules)
+    return Verdict(selection, rules, intrinsic, (*notes_on(findings, rules, intrinsic), *remarks))
+
+
+def _cloud(findings: Findings, rules: tuple[Selection, ...]) -> tuple[IntrinsicDimension | None, tuple[str, ...]]:
+    """Intrinsic dimension of the dimensions that carry information, each in units of its posterior noise."""
+    by_name = {rule.rule: rule for rule in rules}
+    carrying = (by_name.get("information") or by_name.get("active") or rules[0]).indices
+    if not carrying:
+        return None, ("No dimension carries information, so the cloud of latents has no dimension.",)
+    chosen = findings.sample.smallest(CLOUD)
+    points = findings.sample.mu[chosen][:, carrying].astype(np.float64)
+    variance = findings.scores.variance
+    if variance is not None:
+        points /= np.sqrt(np.maximum(variance[list(carrying)], np.finfo(np.float64).tiny))
+    return intrinsic_dimension(points, carrying)
 
 
 def analysis_record(
     session: EncoderSession,
     dataset: ImageDataset,
-    statistics: LatentStatistics,
-    selection: Selection,
+    findings: Findings,
+    verdict: Verdict,
     latents: LatentsInfo,
     n_rejected: int,
     timings: Mapping[str, float],
+    *,
+    bootstrap: Bootstrap | None,
+    truncation: Truncation | None,
+    supervised: Supervised | None,
+    notes: tuple[str, ...],
 ) -> AnalysisRecord:
     """The record of a data set that went through an encoder."""
-    covariance = statistics.mu.covariance() if statistics.mu.count > 1 else None
+    moments = findings.statistics.mu
+    covariance = moments.covariance() if moments.count > 1 else None
     metrics, undefined = covariance_metrics(covariance)
-    others = [name for name in RULES if name != selection.rule and (name != P or statistics.p is not None)]
-    rules = (selection, *(select(statistics, name, default_threshold(session.family, name)) for name in others))
+    variance = findings.scores.variance
+    sampled = None if covariance is None or variance is None else covariance_metrics(covariance + np.diag(variance))[0]
     return AnalysisRecord(
         model=ModelInfo(
             path=str(session.path.resolve()),
@@ -53,6 +103,7 @@ def analysis_record(
             latent_dim=session.latent_dim,
             hyperparameters=session.metadata.hyperparameters,
             provider=session.provider,
+            positions=session.positions,
         ),
         data=DataInfo(
             path=str(dataset.path.resolve()),
@@ -63,61 +114,87 @@ def analysis_record(
             image_shape=dataset.image_shape,
             resize=dataset.resize,
         ),
-        selection=selection,
-        rules=rules,
-        dimensions=_dimensions(statistics, selection),
+        selection=verdict.selection,
+        rules=verdict.rules,
+        dimensions=_dimensions(findings, verdict.selection),
         covariance=None if covariance is None else tuple(tuple(row) for row in covariance.tolist()),
         metrics=metrics,
         latents=latents,
         timings=timings,
-        versions=versions_of("numpy", "scipy", "onnx", "onnxruntime", "onnxruntime-gpu", "h5py", "pillow"),
-        notes=(*session.notes, *notes_on(session.family, statistics, rules), *undefined),
+        versions=versions_of(
+            "numpy", "scipy", "scikit-learn", "onnx", "onnxruntime", "onnxruntime-gpu", "h5py", "pillow"
+        ),
+        sample_metrics=sampled,
+        intrinsic_dimension=verdict.intrinsic,
+        bootstrap=None if findings.replicates is None else bootstrap,
+        truncation=truncation,
+        supervised=supervised,
+        notes=(*session.notes, *verdict.notes, *undefined, *notes),
     )
 
 
-def _dimensions(statistics: LatentStatistics, selection: Selection) -> tuple[DimensionStatistics, ...]:
-    nothing = np.full(len(selection.score), np.nan)
-    mu_variance = np.diag(statistics.mu.covariance()) if statistics.mu.count > 1 else nothing
-    p_mean = nothing if statistics.p is None else statistics.p.mean
-    p_std = nothing if statistics.p is None or statistics.p.count < 2 else np.sqrt(statistics.p.covariance())
+def bootstrap_of(replicates: int, seed: int = 0) -> Bootstrap | None:
+    """How the intervals are made; None without replicates."""
+    return Bootstrap(replicates, CONFIDENCE, seed) if replicates else None
+
+
+def _dimensions(findings: Findings, selection: Selection) -> tuple[DimensionStatistics, ...]:
+    seen, replicates = findings.statistics, findings.replicate_scores
+    columns = _columns(findings, findings.scores)
+    intervals = {} if replicates is None else _intervals(findings, replicates)
+    types = latent_types(findings.scores, findings.family)
+    histogram = seen.p_histogram
     return tuple(
         DimensionStatistics(
             index=k,
             informative=selection.informative[k],
-            mu_mean=float(statistics.mu.mean[k]),
-            mu_variance=finite_or_none(mu_variance[k]),
-            posterior_variance=float(statistics.variance.mean[k]),
-            posterior_entropy=float(statistics.entropy.mean[k]),
-            p_mean=finite_or_none(p_mean[k]),
-            p_std=finite_or_none(p_std[k]),
+            mu_mean=float(seen.mu.mean[k]),
+            mu_low=float(seen.low[k]),
+            mu_high=float(seen.high[k]),
+            type=None if types is None else TYPES[int(types[k])],
+            p_histogram=None if histogram is None else tuple(histogram[k].tolist()),
+            intervals={name: (float(low[k]), float(high[k])) for name, (low, high) in intervals.items()},
+            **{name: None if column is None else float(column[k]) for name, column in columns.items()},
         )
         for k in range(len(selection.score))
     )
 
 
-def notes_on(family: PosteriorFamily, statistics: LatentStatistics, rules: tuple[Selection, ...]) -> list[str]:
-    """Sentences on what limits the verdict."""
-    notes = []
-    if isinstance(family, NormalGammaPosterior):
-        p, kl = family.interior_minimum()
-        notes.append(
-            f"Under the paper's printed objective a dimension that carries nothing is drawn to p = {p:.3f}, where "
-            f"its KL is {kl:.3f} nat, and an informative one can hide at p near 1 by growing mu: read p with care."
-        )
-    if len({rule.informative for rule in rules}) > 1:
-        counts = ", ".join(f"{rule.count} by rule {rule.rule}" for rule in rules)
-        notes.append(f"The rules disagree on which dimensions are informative: {counts}.")
-    chosen = rules[0]
-    close = [k for k, score in enumerate(chosen.score) if abs(score - chosen.threshold) < CLOSE]
-    if close:
-        listed = ", ".join(str(k) for k in close)
-        subject = f"Dimensions {listed} lie" if len(close) > 1 else f"Dimension {listed} lies"
-        notes.append(f"{subject} within {CLOSE:g} of the threshold: the count is not settled there.")
-    if chosen.count == len(chosen.score) > 1:
-        notes.append("Every dimension is informative: the data may need more; train with a larger --latent-dim.")
-    if statistics.p is not None and statistics.p.count > 1:
-        unsettled = np.flatnonzero(np.sqrt(statistics.p.covariance()) > UNSETTLED_P)
-        if len(unsettled):
-            listed = ", ".join(str(k) for k in unsettled)
-            notes.append(f"p differs from image to image in dimensions {listed}: informative for some images only.")
-    return notes
+def _columns(findings: Findings, scores: Scores) -> dict[str, Array | None]:
+    """Statistics of the record by their names there, shape (K,) each; None where one is not defined."""
+    seen, found = findings.statistics, findings.information
+    floor = findings.family.rate_floor
+    return {
+        "mu_variance": scores.mu_variance,
+        "posterior_variance": scores.variance,
+        "posterior_variance_std": scores.variance_std,
+        "posterior_entropy": None if seen.entropy is None else seen.entropy.mean,
+        "rate": scores.rate,
+        "rate_floor": None if floor is None else np.broadcast_to(np.asarray(floor, dtype=np.float64), seen.mu.mean.shape),
+        "information": scores.information,
+        "information_error": None if found is None else found.error,
+        "snr": signal_to_noise(scores),
+        "p_mean": scores.p,
+        "p_std": None if seen.p is None or seen.p.count < 2 else np.sqrt(seen.p.covariance()),
+    }
+
+
+def _intervals(findings: Findings, scores: Scores) -> dict[str, Array]:
+    """Bootstrap intervals of the same statistics, (2, K) each; those that are defined in every replicate."""
+    raw = findings.replicates or {}
+    replicates = {
+        "mu_mean": raw["mu"][0],
+        "mu_variance": scores.mu_variance,
+        "posterior_variance": scores.variance,
+        "posterior_variance_std": scores.variance_std,
+        "posterior_entropy": raw["entropy"][0] if "entropy" in raw else None,
+        "rate": scores.rate,
+        "information": scores.information,
+        "snr": signal_to_noise(scores),
+        "p_mean": scores.p,
+        "p_std": np.sqrt(raw["p"][1]) if "p" in raw else None,
+    }
+    found = {name: interval(values) for name, values in replicates.items() if values is not None}
+    return {name: ends for name, ends in found.items() if ends is not None}
+
+

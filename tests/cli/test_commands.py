@@ -13,7 +13,8 @@ from inference.graphs import Linear, images_of
 import ngvae_tools
 from ngvae_tools.record import AnalysisRecord
 
-HEAVY = {"numpy", "torch", "onnx", "onnxruntime", "h5py", "matplotlib", "scipy", "PIL"}
+COMMANDS = ("train", "select-latents", "report", "compare", "inspect", "prune", "sprites", "doctor")
+HEAVY = {"numpy", "torch", "onnx", "onnxruntime", "h5py", "matplotlib", "scipy", "sklearn", "PIL"}
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ class TestHelpAndVersion:
             found = command_line("--help")
             seconds.append(time.perf_counter() - start)
             assert found.returncode == 0
-            for command in ("train", "select-latents", "report", "sprites", "doctor"):
+            for command in COMMANDS:
                 assert command in found.stdout
         assert statistics.median(seconds) < 1.0
         watched = watch()
@@ -51,7 +52,7 @@ class TestHelpAndVersion:
         found = command_line("--version")
         assert (found.returncode, found.stdout, found.stderr) == (0, f"ngvae-tools {ngvae_tools.__version__}\n", "")
 
-    @pytest.mark.parametrize("command", ["train", "select-latents", "report", "sprites", "doctor"])
+    @pytest.mark.parametrize("command", COMMANDS)
     def test_every_command_has_help(self, command_line, command):
         found = command_line(command, "--help")
         assert found.returncode == 0
@@ -113,7 +114,7 @@ class TestSelectLatents:
         assert record.equal_but_for_timings(library)
         assert (tmp_path / "out/latents.h5").read_bytes() == (tmp_path / "library/latents.h5").read_bytes()
         raw = json.loads(found.stdout)
-        assert (raw["format"], raw["version"]) == ("ngvae-tools/selection", 1)
+        assert (raw["format"], raw["version"]) == ("ngvae-tools/selection", 2)
         assert raw["selection"]["informative"] == list(record.selection.indices)
         assert raw["selection"]["count"] == len(record.selection.indices)
 

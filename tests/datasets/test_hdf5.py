@@ -226,11 +226,6 @@ def test_factors_are_read_with_their_names(tmp_path):
     np.testing.assert_array_equal(factors.values, np.arange(12).reshape(6, 2))
 
 
-def test_labels_that_are_words_are_no_factors(tmp_path):
-    write(tmp_path / "a.h5", "labels", np.array([b"x", b"y"]))
-    assert read_factors(tmp_path / "a.h5") is None
-
-
 def test_fingerprint_is_of_the_images_not_of_how_they_are_packed(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 3), dtype=np.uint8)
     prints = []

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from exporters import export_decoder, export_encoder
-from exporters.export import TOLERANCE
+from exporters import export_sample_decoder, export_sample_encoder
+from exporters.check import TOLERANCE
 from exporters.networks import export_model, fold_scale
 from ngvae_tools.contract import InputScale, ModelMetadata
 from ngvae_tools.errors import ExportError
@@ -182,7 +182,7 @@ class TestPlainModules:
     def test_three_lines_export_a_module(self, tmp_path):
         module = Plain()
         metadata = ModelMetadata(role="encoder", family="gaussian", latent_dim=2, image_shape=SHAPE)
-        report = export_encoder(module, tmp_path / "encoder.onnx", metadata)
+        report = export_sample_encoder(module, tmp_path / "encoder.onnx", metadata)
         assert report.max_abs_difference <= TOLERANCE
         session = EncoderSession(report.path)
         assert session.sha256 == report.sha256
@@ -196,32 +196,32 @@ class TestPlainModules:
     @pytest.mark.parametrize("noise", [1.0, 1e-6])
     def test_an_encoder_that_samples_is_refused(self, tmp_path, noise):
         with pytest.raises(ExportError, match=r"same outputs|largest absolute difference"):
-            export_encoder(Plain(noise=noise), tmp_path / "e.onnx", METADATA)
+            export_sample_encoder(Plain(noise=noise), tmp_path / "e.onnx", METADATA)
         assert list(tmp_path.iterdir()) == []
 
     def test_heads_of_another_size_are_refused(self, tmp_path):
         with pytest.raises(ExportError, match=r"shape \(1, 2\).*shape \(1, 3\)"):
-            export_encoder(Plain(3), tmp_path / "e.onnx", METADATA)
+            export_sample_encoder(Plain(3), tmp_path / "e.onnx", METADATA)
         assert list(tmp_path.iterdir()) == []
 
     def test_images_of_another_shape_are_refused(self, tmp_path):
         metadata = ModelMetadata(role="decoder", family="gaussian", latent_dim=2, image_shape=SHAPE)
         with pytest.raises(ExportError, match="shape"):
-            export_decoder(nn.Linear(2, 5), tmp_path / "d.onnx", metadata)
+            export_sample_decoder(nn.Linear(2, 5), tmp_path / "d.onnx", metadata)
         assert list(tmp_path.iterdir()) == []
 
     def test_values_that_are_not_finite_are_refused(self, tmp_path):
-        with pytest.raises(ExportError, match="nan"):
-            export_encoder(Plain(value=float("nan")), tmp_path / "e.onnx", METADATA)
+        with pytest.raises(ExportError, match="nan or infinite"):
+            export_sample_encoder(Plain(value=float("nan")), tmp_path / "e.onnx", METADATA)
         assert list(tmp_path.iterdir()) == []
 
     def test_a_file_that_disagrees_with_its_reference_is_refused(self, tmp_path):
         with pytest.raises(ExportError, match=r"0\.0001, found"):
-            export_encoder(Plain(), tmp_path / "e.onnx", METADATA, reference=Plain(value=0.01))
+            export_sample_encoder(Plain(), tmp_path / "e.onnx", METADATA, reference=Plain(value=0.01))
         assert list(tmp_path.iterdir()) == []
 
     def test_a_failed_export_keeps_the_old_file(self, tmp_path):
         (tmp_path / "e.onnx").write_bytes(b"old")
         with pytest.raises(ExportError):
-            export_encoder(Plain(3), tmp_path / "e.onnx", METADATA)
+            export_sample_encoder(Plain(3), tmp_path / "e.onnx", METADATA)
         assert (tmp_path / "e.onnx").read_bytes() == b"old"

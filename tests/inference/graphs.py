@@ -108,3 +108,51 @@ def images_of(count, shape=SHAPE, *, seed=1, high=255):
     images = np.random.default_rng(seed).integers(0, high, (count, *shape), dtype=np.uint8)
     images[:, -1, -1, -1] %= 200
     return images
+
+
+def write(
+    path, nodes, outputs, *, values=None, axes=("N", 3, 8, 8), elem="float32", metadata=None, shapes=None, opsets=()
+):
+    """A graph of these nodes with the input `image`; `outputs` are names, their shapes left open unless given."""
+    kinds = TYPES | {"float16": TensorProto.FLOAT16, "float64": TensorProto.DOUBLE}
+    out_type = {"float16": TensorProto.FLOAT16, "float64": TensorProto.DOUBLE}.get(elem, TensorProto.FLOAT)
+    initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in (values or {}).items()]
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("image", kinds[elem], axes)],
+        [helper.make_tensor_value_info(name, out_type, (shapes or {}).get(name)) for name in outputs],
+        initializers,
+    )
+    imports = [helper.make_opsetid("", 18), *(helper.make_opsetid(*pair) for pair in opsets)]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=10)
+    if metadata is not None:
+        helper.set_model_props(model, {METADATA_KEY: metadata})
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def endless_loop(name, start, condition="true"):
+    """A Loop that goes on while `condition`, a scalar from outside, holds; its value comes from `start`."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", [condition], ["go_on"]), helper.make_node("Sin", ["before"], ["after"])],
+        "body",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("went_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("before", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("after", TensorProto.FLOAT, None),
+        ],
+    )
+    return helper.make_node("Loop", ["", condition, start], [name], body=body)
+
+
+def nodes(*steps):
+    """Nodes from (operator, inputs, outputs) with attributes as a fourth part."""
+    return [
+        helper.make_node(operator, inputs.split(), outputs.split(), **dict(*attributes))
+        for operator, inputs, outputs, *attributes in steps
+    ]

@@ -73,10 +73,24 @@ def test_no_dimension_needs_one_level():
     [
         (1e-20, 1.0, "2.89e.10 steps"),
         (0.0, 1.0, "a posterior variance of 0"),
-        (0.0, 0.0, "a posterior variance of 0"),
         (1e-320, 1e300, "inf steps"),
     ],
 )
 def test_a_range_of_too_many_steps_is_refused(variance, high, found):
     with pytest.raises(OutputError, match=rf"found {found}"):
         UniformQuantiser.fit(np.array([0.1, variance]), np.zeros(2), np.array([1.0, high]))
+
+
+def test_a_constant_dimension_is_read_back_without_any_noise():
+    quantiser = UniformQuantiser.fit(np.array([0.1, 0.0]), np.array([0.0, 2.5]), np.array([1.0, 2.5]))
+    values = np.array([[0.5, 2.5], [1.0, 2.5]])
+    decoded = quantiser.decode(quantiser.encode(values))
+    np.testing.assert_array_equal(decoded[:, 1], 2.5)
+    assert (np.abs(decoded - values)[:, 0] <= quantiser.step[0] / 2).all()
+
+
+def test_tiled_columns_repeat_step_and_offset():
+    quantiser = UniformQuantiser.fit(np.array([0.1, 0.4]), np.array([0.0, -1.0]), np.array([1.0, 1.0])).tiled(3)
+    values = np.random.default_rng(0).uniform(0, 1, (5, 6))
+    assert (np.abs(quantiser.decode(quantiser.encode(values)) - values) <= quantiser.step / 2 + 1e-12).all()
+    np.testing.assert_array_equal(quantiser.offset, [0.0, -1.0] * 3)

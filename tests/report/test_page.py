@@ -1,4 +1,6 @@
 import dataclasses
+import io
+import json
 import re
 import shutil
 import subprocess
@@ -7,13 +9,22 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import records as build
+from rich.console import Console
 
+from ngvae_tools.analysis.stability import Match, ModelStability, PairStability, Stability
 from ngvae_tools.errors import OutputError
+from ngvae_tools.record import Selection
+from ngvae_tools.report.curves import count_over_threshold, error_over_dimensions
+from ngvae_tools.report.document import as_json
 from ngvae_tools.report.figures import covariance_heatmap, loss_over_epochs, p_over_epochs
+from ngvae_tools.report.heatmap import factor_heatmap
+from ngvae_tools.report.histogram import blocks, picture
 from ngvae_tools.report.html import page, write_html
 from ngvae_tools.report.labels import clusters, placed
+from ngvae_tools.report.rules import score_name, score_text
 from ngvae_tools.report.sources import Sources, open_sources
-from ngvae_tools.report.words import number, spread
+from ngvae_tools.report.terminal import render
+from ngvae_tools.report.words import indices, number, span, spread
 
 
 class Elements(HTMLParser):
@@ -71,11 +82,17 @@ def test_numbers_are_the_records(alone):
     shown = page(alone)
     assert "<h1>7 of 15 dimensions carry information</h1>" in shown
     assert "its mean p is below 0.5" in shown
+    assert f'<p class="kept">Dimensions {indices(record.selection.indices)}</p>' in shown
     for row in record.dimensions:
-        cells = [spread(row.p_mean, row.p_std), number(row.posterior_variance), number(row.posterior_entropy)]
-        cells += [number(row.mu_mean), number(row.mu_variance)]
-        verdict = "informative" if row.informative else "uninformative"
-        assert f">{row.index}</th><td>{verdict}</td>" + "".join(f"<td>{cell}</td>" for cell in cells) in shown
+        cells = [spread(row.p_mean, row.p_std), number(row.posterior_variance), f"{row.information:.3f} ± 0.004"]
+        cells += [f"{row.snr:.3f}", row.type, number(row.posterior_variance_std), number(row.rate), "3.560"]
+        cells += [number(row.posterior_entropy), number(row.mu_mean), number(row.mu_variance)]
+        start = shown.index(f">{row.index}</th><td>{'informative' if row.informative else 'uninformative'}</td>")
+        line = shown[start : shown.index("</tr>", start)]
+        assert line.endswith(
+            "".join(f"<td>{cell}</td>" for cell in cells) + f"<td>{span((row.mu_low, row.mu_high))}</td>"
+        )
+        assert picture(row.p_histogram, f"Histogram of p over images, dimension {row.index}, from 0 to 1") in line
     for fact in (
         record.data.fingerprint,
         record.model.sha256,
@@ -86,9 +103,97 @@ def test_numbers_are_the_records(alone):
         assert fact in shown
 
 
+def test_a_full_record_shows_everything(tmp_path):
+    record = build.analysis(full=True)
+    shown = page(open_sources([build.write_analysis(tmp_path, record)]))
+    assert "95 % interval of the count: 7 to 8." in shown
+    for rule in record.rules:
+        for k, verdict in enumerate(rule.informative):
+            assert f'<td class="{"in" if verdict else "out"}">{score_text(rule, k)}</td>' in shown
+    for row in record.dimensions:
+        for name in ("p_mean", "information", "rate", "mu_variance"):
+            assert f"<small>{span(row.intervals[name])}</small>" in shown
+    for metrics in (record.metrics, record.sample_metrics):
+        for value in dataclasses.astuple(metrics):
+            assert f"<td>{number(value)}</td>" in shown
+    for value in (*record.truncation.relevance, *record.truncation.effect, *record.truncation.sensitivity):
+        assert f"<td>{number(value)}</td>" in shown
+    for fragment in ("0.981", "sap is not defined", "hue (circular, declared", "Setting classifier"):
+        assert fragment in shown
+    labels = re.findall(r'aria-label="([^"]*)"', shown)
+    for start in ("Number of informative", "Reconstruction error", "Heat map of the information"):
+        assert sum(label.startswith(start) for label in labels) == 1
+
+
+def test_figures_hold_their_numbers():
+    record = build.analysis(full=True)
+    svg = count_over_threshold(record)
+    for rule in record.rules:
+        assert (f">{score_name(rule.rule)}: {rule.count}<" in svg) == (rule.rule != "type")
+    assert ">7<" in error_over_dimensions(record.truncation)
+    heat = factor_heatmap(record.supervised)
+    for row in record.supervised.information:
+        for value in row:
+            assert f">{value:.2f}<" in heat
+    assert factor_heatmap(dataclasses.replace(record.supervised, factors=(), information=())) == ""
+    wide = build.analysis(100, 12, full=True)
+    assert factor_heatmap(wide.supervised).count("<text") < 60
+
+
+def test_figures_of_odd_records():
+    record = build.analysis(2, 0, full=True)
+    constant = Selection("snr", 1.0, "above", (0.0, 0.0), (False, False))
+    huge = Selection("rate", 1.0, "above", (1e-300, 1e300), (False, True))
+    odd = dataclasses.replace(record, selection=constant, rules=(constant, huge))
+    assert count_over_threshold(odd).count("count") >= 1
+    given = Selection("given", 0.5, "above", (1.0, 0.0), (True, False))
+    assert count_over_threshold(dataclasses.replace(record, selection=given, rules=(given,))) == ""
+    bare = dataclasses.replace(record.truncation.by_relevance, standard_error=None, knee=None, error=(0.0, 0.0, 0.0))
+    truncation = dataclasses.replace(record.truncation, by_relevance=bare, by_information=None)
+    assert error_over_dimensions(truncation).startswith("<svg")
+    nothing = dataclasses.replace(record.supervised, information=((0.0, 0.0),) * 5)
+    assert factor_heatmap(nothing).startswith("<svg")
+
+
+def test_histogram_shows_rare_images():
+    counts = (0, 3, *[0] * 17, 5997)
+    assert blocks(counts) == "▁········█"
+    shown = picture(counts, "x")
+    assert "M5 22v-1h4v1z" in shown
+    assert "M95 22v-22h4v22z" in shown
+    assert blocks((0,) * 20) == "·" * 10
+
+
+def test_stability_of_several_models(tmp_path):
+    model = ModelStability(name="<b>a", count=2, dimensions=(0, 1), others=1, found=(1, 0), udr=0.91)
+    pair = PairStability("<b>a", "b", 500, (Match(0, 3, -0.98),), (1,), (2,), 0.91, 0.12)
+    found = Stability(
+        models=(model, dataclasses.replace(model, name="b", count=3)),
+        pairs=(pair,),
+        count_mean=2.5,
+        count_sd=0.7,
+        count_range=(2, 3),
+        notes=("Why.",),
+    )
+    records = [build.write_analysis(tmp_path / name, build.analysis(3, 2)) for name in "ab"]
+    sources = dataclasses.replace(open_sources(records), stability=found)
+    shown = page(sources)
+    assert '<section id="stability">' in shown
+    assert "b" not in Elements(shown).tags
+    body = json.loads(as_json(sources))
+    assert body["stability"]["pairs"][0]["matches"] == [{"a": 0, "b": 3, "correlation": -0.98}]
+    console = Console(file=io.StringIO(), width=80)
+    console.print(render(sources))
+    for text in (shown, console.file.getvalue()):
+        assert "mean 2.5, range 2 to 3" in text
+        assert "0~3 (-0.98)" in text
+        assert "Why." in text
+    assert "stability" not in json.loads(as_json(open_sources(records)))
+
+
 def test_comparison_shows_every_metric(many, many_page):
     for named in many.analyses:
-        for value in dataclasses.astuple(named.record.metrics):
+        for value in dataclasses.astuple(named.record.metrics)[:-2]:
             assert f"<td>{number(value)}</td>" in many_page
 
 
@@ -124,7 +229,7 @@ def test_skipped_sources_are_told(alone):
 def test_undefined_numbers_and_why(many):
     single = next(a for a in many.analyses if a.name == "single")
     shown = page(Sources((single,)))
-    assert "<dd>n/a</dd>" in shown
+    assert "<td>n/a</td>" in shown
     assert "decorrelation is not defined: it needs at least two dimensions." in shown
     assert "1 of 1 dimension carries information" in shown
 

@@ -7,10 +7,12 @@ import pytest
 import records as build
 from rich.console import Console
 
-from ngvae_tools.record import CovarianceMetrics
-from ngvae_tools.report import terminal
+from ngvae_tools.record import CovarianceMetrics, DimensionStatistics, IntrinsicDimension, Selection
+from ngvae_tools.report import facts, sections, terminal
+from ngvae_tools.report.histogram import blocks
+from ngvae_tools.report.html import page
 from ngvae_tools.report.sources import NamedRun, Sources, open_sources
-from ngvae_tools.report.words import number, spread
+from ngvae_tools.report.words import indices, number, spread
 
 
 def text(renderable, width=80):
@@ -19,50 +21,197 @@ def text(renderable, width=80):
     return console.file.getvalue()
 
 
+def disagreeing():
+    """Dimensions of which rate and information mark one more than the other rules."""
+    record = build.analysis(full=True)
+    odd = min(set(range(15)) - set(record.selection.indices))
+
+    def mark(rule):
+        if rule.rule not in {"rate", "information"}:
+            return rule
+        score = tuple(0.2 if k == odd else s for k, s in enumerate(rule.score))
+        informative = tuple(v or k == odd for k, v in enumerate(rule.informative))
+        return dataclasses.replace(rule, score=score, informative=informative, count_interval=(8, 9))
+
+    return dataclasses.replace(record, rules=tuple(mark(rule) for rule in record.rules))
+
+
 def rows(shown):
     return [line.split() for line in shown.splitlines()]
 
 
 def test_numbers_are_the_records(alone):
     record = alone.analyses[0].record
-    shown = rows(text(terminal.dimension_table(record)))
+    shown = rows(text(sections.dimension_table(record)))[4:]
+    assert [int(cells[1] if cells[0] == "*" else cells[0]) for cells in shown] == [
+        row.index for row in sorted(record.dimensions, key=lambda row: not row.informative)
+    ]
     for row in record.dimensions:
-        line = next(cells for cells in shown if str(row.index) in cells[:2] and "nformative" in " ".join(cells).lower())
+        line = next(cells for cells in shown if str(row.index) in cells[: 1 + row.informative])
         assert (line[0] == "*") == row.informative
-        assert line[-6:] == [
-            *spread(row.p_mean, row.p_std).split(),
-            number(row.posterior_variance),
-            number(row.mu_mean),
-            number(row.mu_variance),
-        ]
-        assert float(line[-3]) == pytest.approx(row.posterior_variance, abs=5e-4)
+        assert (
+            line[-9:]
+            == [
+                *spread(row.p_mean, row.p_std).split(),
+                blocks(row.p_histogram),
+                number(row.posterior_variance),
+                f"{row.information:.3f}",
+                "±",
+                "0.004",
+                f"{row.snr:.3f}",
+                row.type,
+            ][-9:]
+        )
 
 
 def test_informative_rows_come_first(alone):
-    marks = [cells[0] == "*" for cells in rows(text(terminal.dimension_table(alone.analyses[0].record)))[4:]]
+    marks = [cells[0] == "*" for cells in rows(text(sections.dimension_table(alone.analyses[0].record)))[4:]]
     assert marks == [True] * 7 + [False] * 8
 
 
-def test_totals(alone):
-    record = alone.analyses[0].record
-    shown = text(terminal.totals(record))
+def test_families_show_what_they_have():
+    gaussian = text(sections.dimension_table(build.analysis(family="gaussian")))
+    assert "variance" in gaussian
+    assert "p, mean" not in gaussian
+    codes = build.analysis(family="deterministic")
+    assert "range of mu" in text(sections.dimension_table(codes))
+    shown = text(sections.analysis_view(codes, every=True))
+    assert "variance of mu at least 0.01" in shown
+    assert "SNR" not in shown
+    assert "Where the rules agree" not in shown
+
+
+def test_the_verdict_comes_first_and_says_how_sure_it_is():
+    record = build.analysis(full=True)
+    shown = rows(text(sections.verdict(record), 100))
+    chosen = indices(record.selection.indices)
+    assert " ".join(shown[0]) == f"Informative 7 of 15 (95 % interval 7 to 8): {chosen}"
+    low = max(s for s, v in zip(record.selection.score, record.selection.informative, strict=True) if v)
+    high = min(s for s, v in zip(record.selection.score, record.selection.informative, strict=True) if not v)
+    assert " ".join(shown[2]) == f"Threshold 7 for any threshold from {low:.3f} to {high:.3f}"
+    assert "5.6 (5.4 to 5.8) by TwoNN, 5.5 (5.4 to 5.9) by maximum likelihood" in " ".join(shown[3])
+    assert "7 dimensions in order of relevance and of information" in " ".join(shown[4])
+
+
+def test_dimensions_whose_interval_spans_the_threshold_are_named():
+    record = build.analysis(full=True)
+    k = record.selection.indices[0]
+    rows_ = [dataclasses.replace(r, intervals={"p_mean": (0.4, 0.6)}) if r.index == k else r for r in record.dimensions]
+    shown = text(sections.verdict(dataclasses.replace(record, dimensions=tuple(rows_))), 120)
+    assert f"dimension {k}: its interval, 0.400 to 0.600, spans the threshold" in shown
+    assert "spans" not in text(sections.verdict(record))
+
+
+def test_agreement_groups_dimensions_of_which_all_rules_say_the_same():
+    record = disagreeing()
+    shown = rows(text(sections.agreement_table(record)))
+    chosen, others = set(record.selection.indices), set(range(15)) - set(record.selection.indices)
+    odd = min(others)
+    assert [*indices(chosen).split(), *"*******"] in shown
+    assert [str(odd), *"···**··"] in shown
+    assert [*indices(others - {odd}).split(), *"·······"] in shown
+    assert ["count", "7", "7", "7", "8", "8", "7", "7"] in shown
+    assert ["95", "%", "interval", *["7-8"] * 3, *["8-9"] * 2, *["7-8"] * 2] in shown
+    assert [cell for cells in shown for cell in cells if cell.startswith("≥")] == ["≥0.01", "≥0.1", "≥0.1", "≥1"]
+    every = rows(text(sections.agreement_table(record, every=True)))
+    assert [str(odd), *"···**··"] in every
+    assert sum(cells[-7:] == [*"*******"] for cells in every) == 7
+
+
+def test_every_shows_every_statistic_and_interval():
+    record = build.analysis(full=True)
+    shown = text(sections.analysis_view(record, every=True))
+    for heading in ("95 % intervals", "range of mu", "std over", "floor"):
+        assert heading in shown
+        assert heading not in text(sections.analysis_view(record))
+    table = rows(text(sections.interval_table(record)))
+    low, high = record.dimensions[0].intervals["information"]
+    place = next(i for i, cells in enumerate(table) if cells[:1] == ["0"])
+    assert f"{low:.3f}" in table[place]
+    assert f"{high:.3f}" in table[place + 1]
+
+
+def test_covariance_metrics_are_named_and_samples_are_optional():
+    record = build.analysis()
+    shown = text(sections.metric_table(record))
+    for name in ("absolute", "signed", "correlation matrix", "effective dimensions", "participation ratio"):
+        assert name in shown
+    assert f"{record.sample_metrics.entropy:.3f}" not in shown
+    both = text(sections.metric_table(record, samples=True))
+    for metrics in (record.metrics, record.sample_metrics):
+        for value in dataclasses.astuple(metrics):
+            assert number(value) in both
+    assert "of samples" not in text(sections.metric_table(build.analysis(family="deterministic"), samples=True))
+
+
+def test_truncation():
+    truncation = build.analysis(full=True).truncation
+    shown = rows(text(sections.truncation_view(truncation)))
+    first = truncation.by_relevance.order[0]
+    line = next(cells for cells in shown if cells[:2] == ["1", str(first)])
+    assert line[2] == number(truncation.by_relevance.error[1])
+    assert line[-3:] == [number(v[first]) for v in (truncation.relevance, truncation.effect, truncation.sensitivity)]
+    assert any(cells[:2] == ["7", "(knee)"] for cells in shown)
+    bare = dataclasses.replace(
+        truncation,
+        by_information=None,
+        by_relevance=dataclasses.replace(truncation.by_relevance, standard_error=None, knee=None),
+    )
+    assert "n/a" in text(sections.truncation_view(bare))
+    assert "knee" not in text(sections.truncation_view(bare))
+    long = build.analysis(100, 12, full=True).truncation
+    assert "left out" in text(sections.truncation_view(long))
+    assert "left out" not in text(sections.truncation_view(long, every=True))
+
+
+def test_supervised():
+    record = build.analysis(full=True)
+    shown = text(sections.supervised_view(record.supervised))
+    for fragment in ("MIG", "0.312", "n/a", "sap is not defined", "hue (circular", "20 classes", "LogisticRegression"):
+        assert fragment in shown
+    for k in record.selection.indices:
+        line = next(cells for cells in rows(shown) if cells[:1] == [str(k)])
+        assert [cell.rstrip("*") for cell in line[1:]] == [number(row[k]) for row in record.supervised.information]
+    assert sum(cell.endswith("*") for cells in rows(shown) for cell in cells[1:] if cells[0].isdigit()) == 5
+    assert "Left out, less than 0.01 nat" in shown
+    empty = dataclasses.replace(record.supervised, factors=(), information=())
+    assert "MIG" in text(sections.supervised_view(empty))
+
+
+def test_what_was_analysed(alone):
+    shown = text(sections.analysis_view(alone.analyses[0].record))
     for fragment in (
         "normal-gamma-mixture, K = 15",
-        "7 of 15",
-        f"{record.metrics.entropy:.3f} nats (ceiling ln 15 = 2.708)",
-        f"{record.metrics.decorrelation_signed:.3f} (the paper's reading)",
         "6,000 seen, 3 rejected",
         "61,234 bytes, 10.21 an image",
         "480 images/s",
     ):
         assert fragment in shown
+    record = alone.analyses[0].record
+    spatial = dataclasses.replace(record, model=dataclasses.replace(record.model, positions=64))
+    assert "K = 15 at each of 64 positions" in text(sections.analysis_view(spatial))
+
+
+def test_a_given_selection_does_not_claim_that_it_found_something():
+    record = build.analysis()
+    given = Selection("given", 0.5, "above", (1.0, *[0.0] * 14), (True, *[False] * 14))
+    record = dataclasses.replace(record, selection=given, rules=(given, *record.rules))
+    assert facts.headline(record) == "1 of 15 dimensions named beforehand"
+    shown = text(sections.analysis_view(record))
+    assert "any threshold" not in shown
+    assert "named by the user or by another selection" in shown
 
 
 def test_many_dimensions_fold_unless_every_is_asked_for():
     record = build.analysis(64, 11)
-    assert len(rows(text(terminal.dimension_table(record)))) < 20
-    assert "53 others" in text(terminal.dimension_table(record))
-    assert sum("informative" in " ".join(r) for r in rows(text(terminal.dimension_table(record, every=True)))) >= 64
+    folded, every = (
+        rows(text(sections.dimension_table(record))),
+        rows(text(sections.dimension_table(record, every=True))),
+    )
+    assert len(folded) < 20
+    assert folded[-1][0] == "more"
+    assert folded[-2][0] == "53"
+    assert len(every) == len(folded) + 51
 
 
 def test_undefined_numbers_and_why(many):
@@ -73,8 +222,8 @@ def test_undefined_numbers_and_why(many):
 
 
 def test_undefined_numbers_without_a_note_are_owned_up_to(alone):
-    record = dataclasses.replace(alone.analyses[0].record, metrics=CovarianceMetrics(None, None, None, None))
-    assert "The record does not say why entropy" in " ".join(text(terminal.totals(record)).split())
+    record = dataclasses.replace(alone.analyses[0].record, metrics=CovarianceMetrics(*[None] * 7))
+    assert "The record does not say why entropy" in " ".join(text(sections.verdict(record)).split())
 
 
 def test_comparison_of_up_to_four_has_a_column_each(many):
@@ -86,8 +235,9 @@ def test_comparison_of_up_to_four_has_a_column_each(many):
 def test_comparison_of_more_has_a_row_each(many):
     shown = text(terminal.comparison_table(many), width=140)
     line = next(cells for cells in rows(shown) if cells[:1] == ["wide"])
-    metrics = dataclasses.astuple(many.analyses[3].record.metrics)
-    assert line[1:5] == [number(value) for value in metrics]
+    metrics = many.analyses[3].record.metrics
+    shown_there = (metrics.entropy, metrics.decorrelation, metrics.decorrelation_signed, metrics.total_correlation)
+    assert line[1:5] == [number(value) for value in shown_there]
 
 
 def test_other_data_is_told(many):
@@ -118,6 +268,47 @@ def test_a_run_without_epochs(tmp_path):
     sources = open_sources([build.write_run(tmp_path, [], finished=False)])
     assert isinstance(sources.runs[0], NamedRun)
     assert "No epoch has finished yet" in text(terminal.render(sources))
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("family", ["normal-gamma-mixture", "gaussian", "deterministic"])
+@pytest.mark.parametrize(("dim", "informative"), [(1, 1), (2, 1), (15, 0), (15, 7), (100, 100)])
+def test_any_record_fits_and_no_word_is_broken(dim, informative, family, width, tmp_path):
+    record = build.analysis(dim, informative, family=family, full=True)
+    sources = open_sources([build.write_analysis(tmp_path / "x", record)])
+    for every in (False, True):
+        shown = text(terminal.render(sources, every=every, samples=True), width)
+        assert max(len(line) for line in shown.splitlines()) <= width
+        words = shown.split()
+        for head in (
+            "dim.",
+            "relevance",
+            "participation",
+            *(["information,", "informative)"] if record.sample_metrics else []),
+        ):
+            assert head in words or (head == "informative)" and family == "gaussian")
+
+
+def test_numbers_that_are_absent_are_told(tmp_path):
+    record = build.analysis(full=True)
+    keep = {"index", "informative", "mu_mean", "mu_low", "mu_high"}
+    nothing = {f.name: None for f in dataclasses.fields(DimensionStatistics) if f.name not in keep | {"intervals"}}
+    empty = dataclasses.replace(
+        record,
+        dimensions=(
+            dataclasses.replace(record.dimensions[0], **nothing, intervals={}),
+            *record.dimensions[1:],
+        ),
+        covariance=None,
+        metrics=CovarianceMetrics(*[None] * 7),
+        sample_metrics=CovarianceMetrics(*[None] * 7),
+        intrinsic_dimension=IntrinsicDimension((0,), 60, None, None, None, None),
+        supervised=dataclasses.replace(record.supervised, mig=None, beta_vae=None),
+    )
+    sources = open_sources([build.write_analysis(tmp_path / "x", empty)])
+    for every in (False, True):
+        assert "n/a" in text(terminal.render(sources, every=every, samples=True))
+    assert "n/a" in page(sources)
 
 
 def test_fits_80_columns_and_obeys_no_markup_or_control(many):

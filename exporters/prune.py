@@ -1,0 +1,448 @@
+"""Encoders and decoders that compute some latent dimensions only, from whole ones; ONNX alone, no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
+
+from exporters.restriction import Restriction, rename, strip, uses
+from ngvae_tools.contract import METADATA_KEY, ModelMetadata
+from ngvae_tools.errors import ContractError, ExportError, OptionError
+from ngvae_tools.files import replacing
+from ngvae_tools.inference.decoder import DecoderSession
+from ngvae_tools.inference.heads import HeadNames, find_heads, latent_shape
+from ngvae_tools.inference.inputs import ImageShape, InputOptions, plan_input
+from ngvae_tools.inference.onnx_file import read_bytes, read_model
+from ngvae_tools.inference.providers import CPU, require_onnxruntime
+from ngvae_tools.inference.session import metadata_of, settled_batch
+from ngvae_tools.inference.trial import Trial
+
+CHECKED_BATCHES = (1, 7)
+TOLERANCE = 1e-6
+"""Largest difference to the whole model that a pruned one may have, relative to the largest value of the output."""
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PruneReport:
+    """What pruning wrote.
+
+    Attributes:
+        path: The file.
+        sha256: Hash of its bytes.
+        bytes: Its size.
+        bytes_before: Size of the whole model.
+        dimensions: Latent dimensions kept, of the whole model, in the order of the pruned one.
+        latent_dim_before: Number K of latent dimensions of the whole model.
+        in_weights: Whether the dropped dimensions are gone from the weights; else the whole head, or the whole
+            latent vector, is computed inside.
+        max_abs_difference: Largest absolute difference to the whole model over all outputs, at batch sizes 1
+            and 7.
+    """
+
+    path: Path
+    sha256: str
+    bytes: int
+    bytes_before: int
+    dimensions: tuple[int, ...]
+    latent_dim_before: int
+    in_weights: bool
+    max_abs_difference: float
+
+
+def prune_encoder(
+    path: Path,
+    dimensions: Sequence[int],
+    output: Path,
+    *,
+    heads: HeadNames | None = None,
+    input_options: InputOptions | None = None,
+    image_shape: ImageShape | None = None,
+) -> PruneReport:
+    """Write an encoder that computes the given dimensions only; its heads keep their names.
+
+    Args:
+        path: The whole encoder, under the contract or from elsewhere.
+        dimensions: Dimensions to keep, in any order; the pruned encoder has them in ascending order.
+        output: The file to write; it appears under this name only once it has passed every check.
+        heads: Names of the outputs, for models from elsewhere.
+        input_options: Layout and range of the input, for models from elsewhere.
+        image_shape: (H, W, C) of the images, for a graph that takes any.
+
+    Raises:
+        ContractError: The file cannot be used as an encoder.
+        ExportError: The pruned encoder does not compute what the whole one computes.
+        OptionError: The dimensions cannot be used.
+        OutputError: The file cannot be written.
+    """
+    options = input_options or InputOptions()
+    with Trial(path) as trial:
+        facts = trial.facts()
+        metadata = metadata_of(path, facts)
+        plan = find_heads(path, facts, heads or HeadNames(), metadata)
+        fed = plan_input(path, facts, metadata, options, image_shape)
+        outcome = trial.run(fed, plan.outputs)
+    fed, outcome = settled_batch(path, fed, outcome)
+    latents = latent_shape(path, plan, outcome, layout=fed.layout, metadata=metadata, spatial=options.spatial)
+    axis = latents.channel_axis
+    channels = latents.trailing[axis - 1] // (2 if latents.concatenated else 1)
+    if channels != latents.latent_dim:
+        raise ContractError(
+            f"the dimensions of {path} cannot be pruned",
+            expected="dimensions that are channels",
+            found=f"channels at positions, {channels} of {latents.latent_dim}",
+            remedy="select channels: leave --spatial position out",
+        )
+    kept = checked_dimensions(dimensions, channels)
+    rows = [*kept, *(channels + k for k in kept)] if latents.concatenated else list(kept)
+    data, model = _read(path, facts.sha256)
+    generator = np.random.default_rng(0)
+    sizes = CHECKED_BATCHES if fed.fixed_batch is None else (fed.fixed_batch,)
+    batches = [generator.uniform(fed.low, fed.high, (size, *fed.axes)).astype(fed.dtype) for size in sizes]
+    whole = _Session(path, data)
+    expected = [whole.run(plan.outputs, batch) for batch in batches]
+    goal = _Goal(
+        path,
+        plan.outputs,
+        batches,
+        [[np.take(head, rows, axis) for head in heads_] for heads_ in expected],
+        [_scale(head) for head in zip(*expected, strict=True)],
+    )
+
+    def attempt(in_weights: bool) -> tuple[onnx.ModelProto, bool]:
+        return _restricted(model, plan.outputs, axis, rows, in_weights=in_weights)
+
+    return _write(goal, attempt, metadata, kept, channels, len(data), output)
+
+
+def prune_decoder(path: Path, dimensions: Sequence[int], mean: Sequence[float], output: Path) -> PruneReport:
+    """Write a decoder that takes the given dimensions only, the others held at their mean.
+
+    Args:
+        path: The whole decoder.
+        dimensions: Dimensions to keep, in any order; the pruned decoder takes them in ascending order. Those of a
+            spatial latent are its channels.
+        mean: Where every dimension's posterior mean lies on average, shape (K,).
+        output: The file to write; it appears under this name only once it has passed every check.
+
+    Raises:
+        ContractError: The file cannot be used as a decoder.
+        ExportError: The pruned decoder does not compute what the whole one computes.
+        OptionError: The dimensions cannot be used.
+        OutputError: The file cannot be written.
+    """
+    session = DecoderSession(path, device="cpu")
+    data, model = _read(path, session.sha256)
+    latent = model.graph.input[0]
+    channels, *positions = (dim.dim_value for dim in latent.type.tensor_type.shape.dim[1:])
+    if channels != len(mean):
+        raise ContractError(
+            f"the decoder {path} does not fit the selection",
+            expected=f"{len(mean)} latent dimensions",
+            found=f"{channels}",
+            remedy="name the decoder that was trained together with the encoder",
+        )
+    kept = checked_dimensions(dimensions, channels)
+    whole = _Session(path, data)
+    names = [model.graph.output[0].name]
+    generator = np.random.default_rng(0)
+    batches, wanted = [], []
+    for size in CHECKED_BATCHES:
+        z = np.empty((size, channels, *positions), dtype=np.float32)
+        z[:] = np.asarray(mean, dtype=np.float32).reshape(-1, *(1 for _ in positions))
+        z[:, kept] += generator.standard_normal((size, len(kept), *positions)).astype(np.float32)
+        batches.append(z[:, kept])
+        wanted.append(whole.run(names, z))
+    goal = _Goal(path, names, batches, wanted, [_scale(images) for images in zip(*wanted, strict=True)])
+
+    def attempt(in_weights: bool) -> tuple[onnx.ModelProto, bool]:
+        return _narrowed(model, latent.name, kept, np.asarray(mean, dtype=np.float64), in_weights=in_weights)
+
+    return _write(goal, attempt, session.metadata, kept, channels, len(data), output)
+
+
+def checked_dimensions(dimensions: Sequence[int], latent_dim: int) -> tuple[int, ...]:
+    """The dimensions in ascending order.
+
+    Raises:
+        OptionError: There is none, one twice, or one that the model does not have.
+    """
+    kept = tuple(sorted(dimensions))
+    if not kept or len(set(kept)) != len(kept) or kept[0] < 0 or kept[-1] >= latent_dim:
+        raise OptionError(
+            "the dimensions to keep cannot be used",
+            expected=f"at least one of 0 to {latent_dim - 1}, each once",
+            found=", ".join(map(str, dimensions)) or "none",
+            remedy="correct them",
+        )
+    return kept
+
+
+@dataclass(frozen=True, slots=True)
+class _Goal:
+    """What a pruned model is held against.
+
+    Attributes:
+        source: The whole model.
+        names: Its outputs.
+        batches: Inputs.
+        wanted: What the pruned model's outputs must be for each of them.
+        scales: Largest value of each output of the whole model.
+    """
+
+    source: Path
+    names: Sequence[str]
+    batches: Sequence[Array]
+    wanted: Sequence[Sequence[Array]]
+    scales: Sequence[float]
+
+
+def _write(
+    goal: _Goal,
+    attempt: Callable[[bool], tuple[onnx.ModelProto, bool]],
+    metadata: ModelMetadata | None,
+    kept: tuple[int, ...],
+    latent_dim: int,
+    bytes_before: int,
+    output: Path,
+) -> PruneReport:
+    """Write the first of the attempts that agrees with the whole model.
+
+    Sums of fewer columns may be made in another order. Where that shows, selecting from the whole head, which
+    changes no sum, is the better file.
+    """
+    difference = float("nan")
+    for wish in (True, False):
+        model, in_weights = attempt(wish)
+        if metadata is not None:
+            text = _of_dimensions(metadata, kept).to_json()
+            next(entry for entry in model.metadata_props if entry.key == METADATA_KEY).value = text
+        data = model.SerializeToString(deterministic=True)
+        difference, relative = _difference(goal, data)
+        if relative <= TOLERANCE:
+            break
+    else:
+        raise ExportError(
+            f"the pruned {goal.source.name} does not compute what the whole model computes",
+            expected=f"a largest difference of at most {TOLERANCE:g} of the largest output",
+            found=f"{relative:.3g}",
+            remedy="please report this with the versions that `ngvae-tools doctor` prints",
+        )
+    with replacing(output) as part:
+        part.write_bytes(data)
+    return PruneReport(
+        output, hashlib.sha256(data).hexdigest(), len(data), bytes_before, kept, latent_dim, in_weights, difference
+    )
+
+
+def _difference(goal: _Goal, data: bytes) -> tuple[float, float]:
+    """Largest absolute difference, and the largest relative to its output's scale; infinite where it does not run."""
+    try:
+        onnx.checker.check_model(data, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        text = str(error).splitlines()[0]
+        raise ExportError(
+            f"the pruned {goal.source.name} is not valid ONNX",
+            expected="a model that onnx.checker passes",
+            found=text,
+            remedy="check the whole model with onnx.checker",
+        ) from None
+    session = _Session(goal.source, data)
+    largest = relative = 0.0
+    for batch, wanted in zip(goal.batches, goal.wanted, strict=True):
+        for ours, theirs, scale in zip(session.run(goal.names, batch), wanted, goal.scales, strict=True):
+            if ours.shape != theirs.shape:
+                return float("inf"), float("inf")
+            # Not the built-in max, which drops a NaN.
+            apart = float(np.abs(ours.astype(np.float64) - theirs).max())
+            largest = float(np.maximum(largest, apart))
+            relative = float(np.maximum(relative, apart / scale if scale else np.sign(apart)))
+    return largest, relative
+
+
+def _restricted(
+    model: onnx.ModelProto, heads: Sequence[str], axis: int, rows: Sequence[int], *, in_weights: bool
+) -> tuple[onnx.ModelProto, bool]:
+    """The model with its heads restricted to rows of an axis, and whether no Gather was needed for that."""
+    pruned = onnx.ModelProto()
+    pruned.CopyFrom(model)
+    graph = pruned.graph
+    outputs = {value.name: value for value in graph.output}
+    for name in heads:
+        rename(graph, name, f"{name}/whole")
+    restriction = Restriction(pruned)
+    take = restriction.take if in_weights else restriction.gather
+    for name in heads:
+        graph.node.append(helper.make_node("Identity", [take(f"{name}/whole", axis, rows)], [name], name=name))
+    graph.ClearField("output")
+    graph.output.extend(outputs[name] for name in heads)
+    for value in graph.output:
+        dims = value.type.tensor_type.shape.dim
+        if len(dims) > axis:
+            dims[axis].dim_value = len(rows)
+    _without_identities(graph)
+    return pruned, not restriction.gathers & strip(graph)
+
+
+def _without_identities(graph: onnx.GraphProto) -> None:
+    """Let the node that computes a head carry its name, where nothing else reads it."""
+    read = [name for node in graph.node for name in uses(node)]
+    for head in [value.name for value in graph.output]:
+        identity = next(node for node in graph.node if head in node.output)
+        source = identity.input[0]
+        if read.count(source) == 1 and any(source in node.output for node in graph.node):
+            graph.node.remove(identity)
+            rename(graph, source, head)
+
+
+def _narrowed(
+    model: onnx.ModelProto, latent: str, kept: Sequence[int], mean: npt.NDArray[np.float64], *, in_weights: bool
+) -> tuple[onnx.ModelProto, bool]:
+    """The model with an input of the kept dimensions, and whether the others went into its weights."""
+    pruned = onnx.ModelProto()
+    pruned.CopyFrom(model)
+    graph = pruned.graph
+    value = next(value for value in graph.input if value.name == latent)
+    value.type.tensor_type.shape.dim[1].dim_value = len(kept)
+    if len(kept) == len(mean):
+        return pruned, True
+    folded = in_weights and _fold(graph, latent, kept, mean)
+    if not folded:
+        _put_in_front(graph, latent, kept, mean, rank=len(value.type.tensor_type.shape.dim))
+    strip(graph)
+    return pruned, folded
+
+
+def _fold(graph: onnx.GraphProto, latent: str, kept: Sequence[int], mean: npt.NDArray[np.float64]) -> bool:
+    """Take the dropped dimensions out of the one node that reads z: their part is a constant, added to its bias."""
+    readers = [node for node in graph.node if latent in uses(node)]
+    node = readers[0]
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    constant = [numpy_helper.to_array(weights[name]) if name in weights else None for name in node.input[1:]]
+    if len(readers) > 1 or node.input[0] != latent or not constant or any(part is None for part in constant):
+        return False
+    weight, *bias = (part for part in constant if part is not None)
+    options = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    if weight.dtype != np.float32:
+        return False
+    old = bias[0].astype(np.float64) if bias else np.zeros(1)
+    if node.op_type == "MatMul" and weight.ndim == 2:
+        columns, options = weight, {}
+    elif node.op_type == "Gemm" and not options.get("transA") and (old.ndim < 2 or old.shape[0] == 1):
+        columns = options.get("alpha", 1.0) * (weight.T if options.get("transB") else weight).astype(np.float64)
+        old = old * options.get("beta", 1.0)
+        options = {}
+    elif node.op_type == "Conv" and weight.shape[2:] == (1, 1) and options.get("group", 1) == 1 and not _pads(options):
+        columns = weight[:, :, 0, 0].T
+    else:
+        return False
+    dropped = [k for k in range(len(mean)) if k not in kept]
+    offset = mean[dropped] @ columns[dropped].astype(np.float64) + old.reshape(-1)
+    narrow = columns[list(kept)].astype(np.float32)
+    operator = "Conv" if node.op_type == "Conv" else "Gemm"
+    if operator == "Conv":
+        narrow = narrow.T[:, :, None, None]
+    names = [f"{node.output[0]}/weight", f"{node.output[0]}/bias"]
+    for name, part in zip(names, (narrow, offset.astype(np.float32)), strict=True):
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(part), name))
+    node.CopyFrom(helper.make_node(operator, [latent, *names], list(node.output), name=node.name, **options))
+    return True
+
+
+def _pads(options: Mapping[str, Any]) -> bool:
+    return any(options.get("pads", ())) or options.get("auto_pad", b"NOTSET") not in {b"NOTSET", b"VALID"}
+
+
+def _put_in_front(
+    graph: onnx.GraphProto, latent: str, kept: Sequence[int], mean: npt.NDArray[np.float64], *, rank: int
+) -> None:
+    """Compute the whole latent vector from the kept part: a matrix of ones and noughts, and the means as bias."""
+    spread = np.zeros((len(kept), len(mean)), dtype=np.float32)
+    spread[np.arange(len(kept)), list(kept)] = 1
+    bias = mean.astype(np.float32)
+    bias[list(kept)] = 0
+    if rank == 4:
+        spread = spread.T[:, :, None, None]
+    whole = f"{latent}/whole"
+    rename(graph, latent, whole)
+    names = [f"{whole}/spread", f"{whole}/mean"]
+    graph.initializer.extend(
+        numpy_helper.from_array(np.ascontiguousarray(part), name)
+        for name, part in zip(names, (spread, bias), strict=True)
+    )
+    graph.node.insert(0, helper.make_node("Conv" if rank == 4 else "Gemm", [latent, *names], [whole], name=whole))
+
+
+def _of_dimensions(metadata: ModelMetadata, kept: Sequence[int]) -> ModelMetadata:
+    hyperparameters = {
+        name: tuple(value[k] for k in kept) if isinstance(value, tuple) else value
+        for name, value in metadata.hyperparameters.items()
+    }
+    return dataclasses.replace(metadata, latent_dim=len(kept), hyperparameters=hyperparameters)
+
+
+def _read(path: Path, sha256: str) -> tuple[bytes, onnx.ModelProto]:
+    """A model that passed its trial, with weights of other files in it and every weight a constant."""
+    read = read_model(path, read_bytes(path))
+    if read.sha256 != sha256:
+        raise _changed(path)
+    model: onnx.ModelProto = read.proto
+    data = model.SerializeToString(deterministic=True)
+    # Files of IR version 3 list their weights among the inputs too, as defaults that a caller may replace.
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    model.graph.ClearField("input")
+    model.graph.input.extend(inputs)
+    model.ir_version = max(model.ir_version, 4)
+    return data, model
+
+
+def _changed(path: Path) -> ContractError:
+    return ContractError(
+        f"{path} cannot be pruned",
+        expected="a file that stays as it is",
+        found="one that changed while it was read",
+        remedy="try again",
+    )
+
+
+def _scale(batches: Sequence[Array]) -> float:
+    return max(float(np.abs(batch).max()) for batch in batches)
+
+
+class _Session:
+    """A model on the CPU, its faults as sentences."""
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        onnxruntime = require_onnxruntime()
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self._path = path
+        self._session = self._guarded(lambda: onnxruntime.InferenceSession(data, options, providers=[CPU]))
+
+    def run(self, names: Sequence[str], batch: Array) -> list[Array]:
+        """Outputs for one batch."""
+        (value,) = self._session.get_inputs()
+        return list(self._guarded(lambda: self._session.run(list(names), {value.name: batch})))
+
+    def _guarded(self, action: Callable[[], Any]) -> Any:
+        try:
+            return action()
+        except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no public base
+            text = str(error).strip().splitlines()
+            raise ContractError(
+                f"{self._path} cannot be pruned",
+                expected="a graph that onnxruntime can run",
+                found=text[0][:200] if text else type(error).__name__,
+                remedy="check the model with onnx.checker",
+            ) from None

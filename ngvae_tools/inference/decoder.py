@@ -1,0 +1,262 @@
+"""A decoder file, tried out, opened, and run on latents: images on the scale from 0 to 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ngvae_tools.contract import METADATA_KEY, Layout, ModelMetadata
+from ngvae_tools.errors import ContractError
+from ngvae_tools.inference.facts import ModelFacts, Outcome, Port, shape_text
+from ngvae_tools.inference.inputs import CHANNELS, MAX_SAMPLES, ImageShape
+from ngvae_tools.inference.onnx_file import read_model
+from ngvae_tools.inference.providers import (
+    CUDA,
+    available_cpus,
+    cuda_refused,
+    providers_for,
+    require_onnxruntime,
+    share_bounded_memory,
+)
+from ngvae_tools.inference.trial import Trial
+from ngvae_tools.inference.watchdog import RunTooLongError, Watchdog
+
+BATCH = 32
+BATCH_BYTES = 2**25
+"""Images of one run at most, and their bytes as float32."""
+
+RUN_SECONDS = 60.0
+RUN_FACTOR = 50
+"""Seconds that one run may take: a base, and so many times what the trial took for as many images."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """How to read the images of a decoder that has no metadata; None means inferred.
+
+    Attributes:
+        layout: Order of the image tensor's axes.
+        low: Its value for black.
+        high: Its value for white.
+    """
+
+    layout: Layout | None = None
+    low: float = 0.0
+    high: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LatentPlan:
+    """How the trial feeds a decoder: latents of noise.
+
+    Attributes:
+        name: The graph's input.
+        axes: Axes of one latent in the graph's order: (K,), or (C, h, w).
+        dtype: What the graph takes, as numpy calls it.
+        fixed_batch: None: any number of latents at once.
+        low: Least value of the noise.
+        high: Largest value of the noise.
+    """
+
+    name: str
+    axes: tuple[int, ...]
+    dtype: str = "float32"
+    fixed_batch: int | None = None
+    low: float = -1.0
+    high: float = 1.0
+
+
+class DecoderSession:
+    """A decoder file under the contract of `ngvae_tools.contract`, or a simple one from elsewhere, ready to run.
+
+    The file is not trusted: it is opened and run in a process of its own first, see `ngvae_tools.inference.trial`.
+
+    Args:
+        path: The ONNX file.
+        device: `auto`, `cpu` or `cuda`; an explicit `cuda` never falls back to the CPU.
+        threads: Threads of the CPU provider; all available ones by default.
+        output_options: Layout and range of the images, for models from elsewhere.
+
+    Attributes:
+        metadata: What the file says of itself; None for a model from elsewhere.
+        latent_dim: Number K of latent dimensions; C * h * w of a spatial latent (C, h, w), in this order.
+        image_shape: (H, W, C) of an image.
+        notes: A sentence for each thing that a reader of the result must know.
+        sha256: Hash of the file and its external weights.
+        provider: The execution provider that runs it.
+
+    Raises:
+        ContractError: The file is not ONNX, is an encoder, lacks what the contract asks for, or does not run within
+            bounds.
+        DeviceError: The device cannot run it.
+        MissingDependencyError: No onnxruntime is installed.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        output_options: OutputOptions | None = None,
+    ) -> None:
+        self.path = path
+        providers = providers_for(device)
+        options = output_options or OutputOptions()
+        with _as_decoder(path):
+            with Trial(path) as trial:
+                facts = trial.facts()
+                text = facts.metadata.get(METADATA_KEY)
+                self.metadata = ModelMetadata.from_json(text) if text else None
+                if self.metadata is not None and self.metadata.role != "decoder":
+                    raise _unfit(path, "a decoder", f"an {self.metadata.role}", "name the decoder file")
+                self._plan, self._output = _ports(path, facts, self.metadata)
+                outcome = trial.run(self._plan, (self._output.name,))  # type: ignore[arg-type]  # the same fields
+            model = read_model(path, trial.data)
+        if model.sha256 != facts.sha256:
+            raise _unfit(path, "a file that stays as it is", "one that changed while it was read", "try again")
+        self.sha256 = model.sha256
+        self.latent_dim = math.prod(self._plan.axes)
+        self.image_shape, self._layout = _images(path, self._output.name, outcome, self.metadata, options)
+        # The contract's images are on the scale where `low` of the metadata is 0 and `high` is 1.
+        self._low, self._high = (options.low, options.high) if self.metadata is None else (0.0, 1.0)
+        self._seconds = outcome.seconds_per_image
+        self._watchdog = Watchdog()
+        self.notes: list[str] = []
+        self._session = _open(path, model.proto.SerializeToString(), providers, threads or available_cpus())
+        self.provider: str = self._session.get_providers()[0]
+        if device == "cuda" and self.provider != CUDA:
+            raise cuda_refused(f"a session on {self.provider}")
+
+    def decode(self, z: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+        """Images for latents.
+
+        Args:
+            z: Latents, shape (n, K).
+
+        Returns:
+            Images on the scale where black is 0 and white is 1, not clipped, shape (n, H, W, C).
+
+        Raises:
+            ContractError: The latents do not fit, or an image is not finite or has another shape than in the trial.
+        """
+        if z.ndim != 2 or z.shape[1] != self.latent_dim:
+            expected = f"latents of shape (n, {self.latent_dim})"
+            remedy = "name the decoder that belongs to the encoder"
+            raise _unfit(self.path, expected, f"shape {shape_text(z.shape)}", remedy)
+        images = np.empty((len(z), *self.image_shape), dtype=np.float32)
+        batch = max(1, min(BATCH, BATCH_BYTES // (4 * math.prod(self.image_shape))))
+        for start in range(0, len(z), batch):
+            images[start : start + batch] = self._run(z[start : start + batch])
+        return images
+
+    def _run(self, z: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+        latents = np.ascontiguousarray(z, dtype=np.float32).reshape(len(z), *self._plan.axes)
+        seconds = RUN_SECONDS + RUN_FACTOR * self._seconds * len(z)
+        try:
+            with self._watchdog.limit(seconds) as options:
+                (images,) = self._session.run([self._output.name], {self._plan.name: latents}, options)
+        except RunTooLongError:
+            expected = f"a run of {len(z)} latents within {seconds:.0f} s"
+            raise _unfit(self.path, expected, "one that did not end", "look for loops in it") from None
+        except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no public base
+            remedy = "check the model with onnx.checker"
+            raise _unfit(self.path, "a graph that runs", _first_line(error), remedy) from None
+        if self._layout == "NCHW" and images.ndim == 4:
+            images = images.transpose(0, 2, 3, 1)
+        if images.shape != (len(z), *self.image_shape):
+            expected = f"images of shape {shape_text((len(z), *self.image_shape))}"
+            raise _unfit(self.path, expected, f"shape {shape_text(images.shape)}", "export the decoder again")
+        if not np.isfinite(images).all():
+            remedy = "check the decoder's weights"
+            raise _unfit(self.path, "finite images", "values that are NaN or infinite", remedy)
+        return np.asarray((images.astype(np.float32) - self._low) / (self._high - self._low), dtype=np.float32)
+
+
+def _ports(path: Path, facts: ModelFacts, metadata: ModelMetadata | None) -> tuple[LatentPlan, Port]:
+    """The one input of latents and the one output of images."""
+    listed = " to ".join(", ".join(map(str, side[:10])) or "nothing" for side in (facts.inputs, facts.outputs))
+    latents = [p for p in facts.inputs if p.type == "tensor(float)" and len(p.shape) in {2, 4}]
+    images = [p for p in facts.outputs if p.type == "tensor(float)" and len(p.shape) in {0, 4}]
+    if (len(facts.inputs), len(facts.outputs), len(latents), len(images)) != (1, 1, 1, 1):
+        expected = "one float32 input of latents (N, K) or (N, C, h, w) and one float32 output of images"
+        raise _unfit(path, expected, listed, "name a decoder file, exported with its images as the only output")
+    batch, *axes = latents[0].shape
+    sizes = tuple(n for n in axes if isinstance(n, int) and n > 0)
+    if isinstance(batch, int) or len(sizes) != len(axes) or math.prod(sizes) > MAX_SAMPLES:
+        raise _unfit(path, "latents with a dynamic batch and no other dynamic axis", listed, "export it again")
+    if metadata is not None and metadata.latent_dim != sizes[0]:
+        expected = f"{metadata.latent_dim} latent dimensions, as its metadata say"
+        raise _unfit(path, expected, listed, "export it again")
+    return LatentPlan(latents[0].name, sizes), images[0]
+
+
+def _images(
+    path: Path, name: str, outcome: Outcome, metadata: ModelMetadata | None, options: OutputOptions
+) -> tuple[ImageShape, Layout]:
+    """Shape (H, W, C) of an image and the layout of the graph's axes, from the trial."""
+    trial = outcome.outputs[name]
+    shape = trial.first
+    if outcome.second_error is not None:
+        raise _unfit(path, "a graph that takes any number of latents", outcome.second_error, "export it again")
+    if len(shape) != 4 or trial.second != (2, *shape[1:]) or shape[0] != 1 or 0 in shape:
+        found = f"shapes {shape_text(shape)} and {shape_text(trial.second)} for one and for two latents"
+        raise _unfit(path, "one image of height, width and channels for each latent", found, "export it again")
+    if trial.varies:
+        raise _unfit(path, "the same image for the same latents", "one that changes", "export it without sampling")
+    if not trial.finite:
+        raise _unfit(path, "finite images", "values that are NaN or infinite", "check the decoder's weights")
+    if metadata is not None:
+        # The contract's decoders have the channels last, whatever the layout of the encoder's input.
+        if shape[1:] != metadata.image_shape:
+            expected = f"images of shape {shape_text(metadata.image_shape)}, as its metadata say"
+            raise _unfit(path, expected, f"shape {shape_text(shape[1:])}", "export it again")
+        return metadata.image_shape, "NHWC"
+    first, last = shape[1] in CHANNELS, shape[3] in CHANNELS
+    if options.layout is None and first == last:
+        expected = "images with a channel axis that can be told apart"
+        raise _unfit(path, expected, f"shape {shape_text(shape)}", "export it with ngvae_tools' exporters")
+    if (options.layout or ("NCHW" if first else "NHWC")) == "NCHW":
+        return (shape[2], shape[3], shape[1]), "NCHW"
+    return (shape[1], shape[2], shape[3]), "NHWC"
+
+
+def _open(path: Path, data: bytes, providers: list[Any], threads: int) -> Any:
+    onnxruntime = require_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    if share_bounded_memory():
+        options.add_session_config_entry("session.use_env_allocators", "1")
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=providers)
+    except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no public base
+        expected = "an ONNX model that onnxruntime can run"
+        raise _unfit(path, expected, _first_line(error), "export it again") from None
+
+
+@contextmanager
+def _as_decoder(path: Path) -> Iterator[None]:
+    """Let errors of reading and of the trial, which are worded for encoders, speak of a decoder."""
+    try:
+        yield
+    except ContractError as error:
+        if not error.problem.startswith(str(path)):
+            raise
+        raise _unfit(path, error.expected, error.found, error.remedy) from None
+
+
+def _unfit(path: Path, expected: str, found: str, remedy: str) -> ContractError:
+    return ContractError(f"{path} cannot be used as a decoder", expected=expected, found=found, remedy=remedy)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return text[0][:200] if text else type(error).__name__

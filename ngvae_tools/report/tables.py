@@ -1,0 +1,77 @@
+"""Building blocks of the terminal's views; rich is imported where one is made.
+
+Text of a record is foreign: it enters as `Text`, so that no markup or control character in it is obeyed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from ngvae_tools.report.words import number, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.console import RenderableType
+    from rich.table import Table
+
+MARK = "*"
+"""Stands before informative dimensions, for those who see no bold type and no colour."""
+
+
+def table(
+    heads: Sequence[str],
+    *,
+    left: int,
+    padding: tuple[int, int, int, int] = (0, 1, 0, 1),
+) -> Table:
+    """A table whose first `left` columns are flush left."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    result = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=padding, header_style="bold")
+    for place, head in enumerate(heads):
+        justify: Literal["left", "right"] = "left" if place < left else "right"
+        result.add_column(Text(head), justify=justify, overflow="fold")
+    return result
+
+
+def add(target: Table, *cells: str, style: str = "", end_section: bool = False) -> None:
+    """Add a row of texts."""
+    from rich.text import Text
+
+    target.add_row(*(Text(cell) for cell in cells), style=style, end_section=end_section)
+
+
+def pairs(rows: Iterable[tuple[str, str]]) -> Table:
+    """A label and a value a line."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(max_width=28, overflow="fold")
+    grid.add_column(overflow="fold")
+    for label, value in rows:
+        grid.add_row(Text(label), Text(value))
+    return grid
+
+
+def title(text: str) -> RenderableType:
+    """The head of a section."""
+    from rich.text import Text
+
+    return Text(f"\n{plain(text)}\n", style="bold", overflow="fold")
+
+
+def paragraph(text: str) -> RenderableType:
+    """A sentence, folded to the width."""
+    from rich.text import Text
+
+    return Text(text, overflow="fold")
+
+
+def extent(values: Iterable[float | None]) -> str:
+    """Smallest and largest of the values that are there, on two lines; n/a where none is."""
+    present = [value for value in values if value is not None]
+    return f"{number(min(present))} to\n{number(max(present))}" if present else number(None)

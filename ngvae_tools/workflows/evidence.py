@@ -1,0 +1,140 @@
+"""What a selection is measured against besides the latents themselves: a decoder, and known factors."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ngvae_tools.analysis.survey import Findings
+from ngvae_tools.datasets import ImageDataset
+from ngvae_tools.errors import DatasetError, OptionError
+from ngvae_tools.inference.session import EncoderSession
+from ngvae_tools.record import Supervised, Truncation
+
+if TYPE_CHECKING:
+    from ngvae_tools.inference.decoder import DecoderSession
+    from ngvae_tools.workflows.supervised import Labels
+
+TRUNCATED_IMAGES = 256
+"""Images that go through the decoder once for every number of dimensions kept, at most."""
+
+LABELLED_IMAGES = 50_000
+"""Labelled images that the supervised metrics draw from, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was measured.
+
+    Attributes:
+        truncation: What dropping dimensions costs; None without a decoder.
+        supervised: Disentanglement metrics; None without labels.
+        seconds: How long each took, by the name of its timing.
+    """
+
+    truncation: Truncation | None
+    supervised: Supervised | None
+    seconds: Mapping[str, float]
+
+
+class EvidenceSources:
+    """A decoder and labels, opened and checked before the data set is encoded.
+
+    Args:
+        session: The encoder.
+        dataset: The data set that will be encoded.
+        decoder: The decoder file, or the folder of a training run.
+        labels: A CSV file keyed by relative path, or `auto` for the labels within the data set.
+        device: Where the decoder runs.
+        threads: Threads of the decoder.
+
+    Raises:
+        ContractError: The decoder cannot be used, or is not that of the encoder.
+        DatasetError: The labels cannot be read, or do not fit the data set.
+        OptionError: The encoder's latents are spatial.
+    """
+
+    def __init__(
+        self,
+        session: EncoderSession,
+        dataset: ImageDataset,
+        *,
+        decoder: str | os.PathLike[str] | None,
+        labels: str | os.PathLike[str] | None,
+        device: str,
+        threads: int | None,
+    ) -> None:
+        self._dataset = dataset
+        self._decoder: DecoderSession | None = None
+        self._labels: Labels | None = None
+        if session.positions > 1 and (decoder is not None or labels is not None):
+            raise OptionError(
+                "--decoder and --labels need one latent vector an image",
+                expected="an encoder with heads of shape (N, K)",
+                found=f"{session.positions} positions, each with {session.latent_dim} channels",
+                remedy="pass --spatial position, which makes every channel at every position a dimension",
+            )
+        if decoder is not None:
+            from ngvae_tools.workflows.truncation import open_decoder
+
+            self._decoder = open_decoder(Path(decoder), session, device=device, threads=threads)
+        if labels is not None:
+            from ngvae_tools.workflows.supervised import open_labels
+
+            self._labels = open_labels(labels, dataset)
+            if self._labels is None:
+                raise DatasetError(
+                    f"{dataset.path} holds no labels",
+                    expected="a dataset named labels in the HDF5 file, or a file labels.csv in the folder",
+                    found="neither",
+                    remedy="name a CSV file with --labels, or leave the option out",
+                )
+
+    def measure(self, findings: Findings) -> Evidence:
+        """Measure on a sample of the images that were encoded."""
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "truncation_seconds", wanted=self._decoder is not None):
+            truncation = self._truncation(findings)
+        with _timed(seconds, "supervised_seconds", wanted=self._labels is not None):
+            supervised = self._supervised(findings)
+        return Evidence(truncation, supervised, seconds)
+
+    def _truncation(self, findings: Findings) -> Truncation | None:
+        if self._decoder is None:
+            return None
+        from ngvae_tools.workflows.truncation import measure_truncation
+
+        chosen = findings.sample.smallest(TRUNCATED_IMAGES)
+        variance = findings.scores.variance
+        return measure_truncation(
+            self._decoder,
+            self._dataset,
+            findings.sample.row[chosen],
+            findings.sample.mu[chosen],
+            mean=findings.statistics.mu.mean,
+            posterior_std=None if variance is None else np.sqrt(variance),
+            information=findings.scores.information,
+        )
+
+    def _supervised(self, findings: Findings) -> Supervised | None:
+        if self._labels is None:
+            return None
+        from ngvae_tools.workflows.supervised import measure_supervised
+
+        chosen = findings.sample.smallest(LABELLED_IMAGES)
+        return measure_supervised(self._labels, findings.sample.row[chosen], findings.sample.mu[chosen])
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str, *, wanted: bool) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    if wanted:
+        seconds[name] = time.perf_counter() - started

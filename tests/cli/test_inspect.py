@@ -1,0 +1,62 @@
+import json
+
+import pytest
+from inference.graphs import Linear
+
+FOREIGN = {"metadata": None, "sample_type": "float32"}
+
+
+def test_an_encoder(tmp_path, command_line):
+    Linear().save(tmp_path / "m.onnx")
+    done = command_line("inspect", "m.onnx")
+    assert done.returncode == 0, done.stderr
+    assert "It can be used as an encoder as it is." in done.stdout
+    for part in ("sha256", "Add 2", "image tensor(uint8) (N, 6, 5, 3)", "normal-gamma"):
+        assert part in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert done.stderr == ""
+
+
+def test_json_and_no_torch(tmp_path, watch):
+    watched = watch("torch")
+    Linear().save(tmp_path / "m.onnx")
+    done = watched.run("inspect", "m.onnx", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["latent_dim"] == 3
+    assert watched.attempts == []
+
+
+def test_what_is_missing_ends_with_two_and_the_option_mends_it(tmp_path, command_line):
+    Linear(shape=(8, 8, 8)).save(tmp_path / "m.onnx", names=("one", "two"), **FOREIGN)
+    done = command_line("inspect", "m.onnx")
+    assert done.returncode == 2
+    for part in ("Missing:", "--layout", "--mu", "cannot be used as an encoder as it is"):
+        assert part in done.stdout
+    options = ("--mu", "one", "--logvar", "two", "--layout", "NHWC", "--input-range=-1,1", "--spatial", "position")
+    done = command_line("inspect", "m.onnx", *options)
+    assert done.returncode == 0, done.stderr
+    assert "-1 to 1" in done.stdout
+
+
+def test_a_decoder(command_line, run):
+    done = command_line("inspect", run.decoder)
+    assert done.returncode == 2
+    assert "This is a decoder (z to image)" in done.stdout
+
+
+@pytest.mark.parametrize("words", [("none.onnx",), ("m.onnx", "--input-range", "1,0")])
+def test_errors_are_sentences(tmp_path, command_line, words):
+    Linear().save(tmp_path / "m.onnx")
+    done = command_line("inspect", *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: ")
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_text_of_the_file_is_not_obeyed(tmp_path, command_line):
+    Linear().save(tmp_path / "m.onnx", names=("\x1b[31m[red]a", "two"), **FOREIGN)
+    done = command_line("inspect", "m.onnx")
+    assert done.returncode == 2
+    assert "\x1b" not in done.stdout
+    assert r"\x1b[31m[red]a" in done.stdout

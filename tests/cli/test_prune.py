@@ -1,0 +1,79 @@
+import json
+
+import pytest
+
+
+@pytest.fixture
+def sample(pytestconfig):
+    return pytestconfig.rootpath / "sample_data"
+
+
+@pytest.fixture
+def selection(command_line, sample, tmp_path):
+    found = command_line(
+        "select-latents", sample / "encoder.onnx", sample / "sprites.h5", "-o", "OUT", "--bootstrap", "0"
+    )
+    assert found.returncode == 0, found.stderr
+    return tmp_path / "OUT"
+
+
+def test_prune_and_the_next_command(watch, selection, sample, tmp_path):
+    watched = watch("torch")
+    found = watched.run(
+        "prune", sample / "encoder.onnx", "--selection", "OUT", "--decoder", sample / "decoder.onnx", "-o", "small"
+    )
+    assert found.returncode == 0, found.stderr
+    assert watched.attempts == []
+    assert "torch" not in watched.loaded
+    out = " ".join(found.stdout.split())
+    for name in ("encoder", "decoder"):
+        before, after = ((place / f"{name}.onnx").stat().st_size for place in (sample, tmp_path / "small"))
+        assert (
+            f"small/{name}.onnx: 7 of 15 dimensions (1, 3, 5, 6, 8, 9, 10), {after:,} bytes instead of {before:,}"
+            in out
+        )
+    assert out.count("largest difference to the whole model") == 2
+    following = found.stderr.splitlines()[-1]
+    assert following == f"Next: ngvae-tools select-latents small/encoder.onnx {sample / 'sprites.h5'}"
+    words = following.removeprefix("Next: ngvae-tools ").split()
+    assert watched.run(*words, "--bootstrap", "0", "-o", "again").returncode == 0
+    record = json.loads((tmp_path / "again" / "selection.json").read_text())
+    assert record["model"]["latent_dim"] == record["selection"]["count"] == 7
+
+
+def test_dimensions_by_name(command_line, sample, tmp_path):
+    found = command_line("prune", sample / "encoder.onnx", "--dimensions", "3,1")
+    assert found.returncode == 0, found.stderr
+    assert "No output named: writing to encoder-pruned." in found.stderr
+    assert found.stdout.startswith("encoder-pruned/encoder.onnx: 2 of 15 dimensions (1, 3)")
+    assert "Next: ngvae-tools select-latents encoder-pruned/encoder.onnx DATA" in found.stderr
+    again = command_line("--quiet", "prune", sample / "encoder.onnx", "--dimensions", "3,1")
+    assert again.returncode == 2
+    assert again.stderr.startswith("Error: encoder-pruned/encoder.onnx already exists: ")
+    third = command_line("--quiet", "prune", sample / "encoder.onnx", "--dimensions", "3,1", "--overwrite")
+    assert (third.returncode, third.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--dimensions", "a"], "Error: --dimensions cannot be read: "),
+        (["--dimensions", "15"], "Error: the dimensions to keep cannot be used: "),
+        (["--dimensions", "1", "--decoder", "d.onnx"], "Error: the decoder cannot be pruned with --dimensions alone: "),
+        ([], "Error: it is not said which dimensions to keep: "),
+        (["--selection", "nowhere"], "Error: this is not an analysis record that can be read: "),
+    ],
+)
+def test_one_sentence_for_what_cannot_be(command_line, sample, tmp_path, words, sentence):
+    found = command_line("prune", sample / "encoder.onnx", *words, "-o", "out")
+    assert found.returncode == 2
+    assert found.stderr.startswith(sentence)
+    assert len(found.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_and_dimensions(command_line, sample, tmp_path):
+    found = command_line("prune", sample, "--dimensions", "1", "-o", "out")
+    assert found.returncode == 0, found.stderr
+    assert "The run's decoder was not pruned: that needs --selection" in found.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["encoder.onnx"]
