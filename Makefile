@@ -27,7 +27,7 @@ demo: $(VENV)/.runtime
 	rm -rf $(DEMO)
 	$(BIN)/ngvae-tools sprites $(DEMO)/sprites.h5 --images 6000 --size 32 --seed 0
 	$(BIN)/ngvae-tools train $(DEMO)/sprites.h5 --epochs 40 --seed 0 --output $(DEMO)/run
-	$(BIN)/ngvae-tools select-latents $(DEMO)/run/encoder.onnx $(DEMO)/sprites.h5 --output $(DEMO)/selection
+	$(BIN)/ngvae-tools select-latents $(DEMO)/run/encoder.onnx $(DEMO)/sprites.h5 --decoder $(DEMO)/run/decoder.onnx --output $(DEMO)/selection
 	$(BIN)/ngvae-tools report $(DEMO)/selection $(DEMO)/run --html $(DEMO)/report.html
 	@echo "Files written:"
 	@find $(DEMO) -type f | sort

@@ -20,8 +20,6 @@ def prepared(module: nn.Module) -> Iterator[nn.Module]:
     Raises:
         ExportError: The module has to be copied and cannot be.
     """
-    # torch.compile wraps the module, and the exporter traces what it wraps.
-    module = getattr(module, "_orig_mod", module)
     if any(_is_elsewhere(tensor) for tensor in (*module.parameters(), *module.buffers())):
         try:
             module = copy.deepcopy(module).to("cpu", torch.float32)

@@ -137,6 +137,41 @@ class Restriction:
         return fresh
 
 
+def restricted(
+    model: onnx.ModelProto, heads: Sequence[str], axis: int, rows: Sequence[int], *, in_weights: bool
+) -> tuple[onnx.ModelProto, bool]:
+    """The model with its heads restricted to rows of an axis, and whether no Gather was needed for that."""
+    pruned = onnx.ModelProto()
+    pruned.CopyFrom(model)
+    graph = pruned.graph
+    outputs = {value.name: value for value in graph.output}
+    for name in heads:
+        rename(graph, name, f"{name}/whole")
+    restriction = Restriction(pruned)
+    take = restriction.take if in_weights else restriction.gather
+    for name in heads:
+        graph.node.append(helper.make_node("Identity", [take(f"{name}/whole", axis, rows)], [name], name=name))
+    graph.ClearField("output")
+    graph.output.extend(outputs[name] for name in heads)
+    for value in graph.output:
+        dims = value.type.tensor_type.shape.dim
+        if len(dims) > axis:
+            dims[axis].dim_value = len(rows)
+    _name_heads(graph)
+    return pruned, not restriction.gathers & strip(graph)
+
+
+def _name_heads(graph: onnx.GraphProto) -> None:
+    """Let the node that computes a head carry its name, where nothing else reads it."""
+    read = [name for node in graph.node for name in uses(node)]
+    for head in [value.name for value in graph.output]:
+        identity = next(node for node in graph.node if head in node.output)
+        source = identity.input[0]
+        if read.count(source) == 1 and any(source in node.output for node in graph.node):
+            graph.node.remove(identity)
+            rename(graph, source, head)
+
+
 def strip(graph: onnx.GraphProto) -> set[str]:
     """Drop nodes, weights and shapes that no output needs; the names of the nodes that are left."""
     needed = {value.name for value in graph.output}

@@ -1,9 +1,9 @@
 """The contract of an encoder or decoder file: names of heads, metadata key and schema; stdlib only.
 
-An encoder file takes a data set's own samples, `image` (N, H, W, C), and returns `mu` (N, K) and either `p`
-(N, K; near 0 = informative), `logvar` (N, K), or nothing more (deterministic codes). A decoder file takes `z` (N, K) and returns `image`
-(N, H, W, C), float32, on the scale that `InputScale` defines. What else a reader must know is one JSON text
-under the metadata key `ngvae_tools`.
+An encoder file takes a data set's own samples, `image` (N, H, W, C), and returns `mu` (N, K), or (N, K, h, w) for
+spatial latents, and in the same shape either `p` (near 0 = informative), `logvar`, or nothing more (deterministic
+codes). A decoder file takes `z` of that shape and returns `image` (N, H, W, C), float32, on the scale that
+`InputScale` defines. What else a reader must know is one JSON text under the metadata key `ngvae_tools`.
 """
 
 from __future__ import annotations

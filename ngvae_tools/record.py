@@ -403,7 +403,7 @@ class AnalysisRecord:
             return _from_json(raw)
         except KeyError as error:
             raise _unreadable(f"every field of version {VERSION}", f"no field {error}") from None
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise _unreadable(f"every field of version {VERSION}", str(error)) from None
 
     @classmethod
@@ -481,6 +481,7 @@ def _tuples(value: Any) -> Any:
 
 def _from_json(raw: dict[str, Any]) -> AnalysisRecord:
     raw = {key: _tuples(value) if key not in {"selection", "rules"} else value for key, value in raw.items()}
+    _height, _width, _channels = raw["data"]["image_shape"]
     return AnalysisRecord(
         model=ModelInfo(**raw["model"]),
         data=DataInfo(**raw["data"]),

@@ -6,19 +6,25 @@ import math
 
 import pytest
 import records
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ngvae_tools.errors import RecordError
 from ngvae_tools.record import (
     FILE_NAME,
     AnalysisRecord,
+    Bootstrap,
     CovarianceMetrics,
     DataInfo,
     DimensionStatistics,
+    Factor,
+    IntrinsicDimension,
     LatentsInfo,
     ModelInfo,
     Selection,
+    Supervised,
+    Truncation,
+    TruncationCurve,
     finite_or_none,
 )
 
@@ -31,23 +37,56 @@ def row(length, values=NUMBER):
     return st.lists(values, min_size=length, max_size=length).map(tuple)
 
 
+def maybe(strategy):
+    return st.none() | strategy
+
+
+INTERVAL = row(2)
+WHOLE = st.integers(0, 2**62)
+TYPES = st.sampled_from(["passive", "mixed", "active"])
+STATISTICS = (*[MAYBE] * 8, maybe(TYPES), MAYBE, MAYBE, maybe(row(20, WHOLE)), st.dictionaries(TEXT, INTERVAL, max_size=2))
+METRICS = st.builds(CovarianceMetrics, *[MAYBE] * 7)
+FACTORS = st.builds(Factor, TEXT, st.sampled_from(["categorical", "continuous", "circular"]), st.booleans(), WHOLE, WHOLE)
+
+
+def options(dim):
+    """What options add to a record of `dim` dimensions."""
+    order = row(dim, st.integers(0, dim - 1))
+    curve = st.builds(TruncationCurve, order, row(dim + 1), maybe(row(dim + 1)), maybe(WHOLE))
+    labels = [TEXT, WHOLE, st.lists(FACTORS, max_size=2).map(tuple), *[MAYBE] * 8]
+    settings = st.dictionaries(TEXT, NUMBER | TEXT, max_size=2)
+    return {
+        "sample_metrics": maybe(METRICS),
+        "intrinsic_dimension": maybe(
+            st.builds(IntrinsicDimension, order, WHOLE, MAYBE, maybe(INTERVAL), MAYBE, maybe(INTERVAL))
+        ),
+        "bootstrap": maybe(st.builds(Bootstrap, WHOLE, NUMBER, WHOLE)),
+        "truncation": maybe(st.builds(Truncation, TEXT, TEXT, WHOLE, maybe(curve), curve, row(dim), row(dim), row(dim))),
+        "supervised": maybe(
+            st.builds(Supervised, *labels, st.lists(row(dim), max_size=2).map(tuple), settings, row(1, TEXT))
+        ),
+    }
+
+
 @st.composite
 def analyses(draw):
-    dim = draw(st.integers(1, 20))
+    dim = draw(st.integers(1, 6))
     informative = draw(row(dim, st.booleans()))
-    selections = st.builds(Selection, st.sampled_from(["p", "variance"]), NUMBER, row(dim), st.just(informative))
+    interval = maybe(st.tuples(WHOLE, WHOLE))
+    rules, sides = st.sampled_from(["p", "variance", "given"]), st.sampled_from(["below", "above"])
+    selections = st.builds(Selection, rules, NUMBER, sides, row(dim), st.just(informative), interval)
     dimensions = [
         draw(
             st.builds(
-                DimensionStatistics, st.just(k), st.just(informative[k]), NUMBER, MAYBE, NUMBER, NUMBER, MAYBE, MAYBE
+                DimensionStatistics, st.just(k), st.just(informative[k]), NUMBER, MAYBE, NUMBER, NUMBER, *STATISTICS
             )
         )
         for k in range(dim)
     ]
-    whole = st.integers(0, 2**62)
+    whole = WHOLE
     hyperparameters = st.dictionaries(TEXT, NUMBER | row(dim), max_size=3)
     return AnalysisRecord(
-        model=draw(st.builds(ModelInfo, TEXT, TEXT, TEXT, st.just(dim), hyperparameters, TEXT)),
+        model=draw(st.builds(ModelInfo, TEXT, TEXT, TEXT, st.just(dim), hyperparameters, TEXT, whole)),
         data=draw(
             st.builds(DataInfo, TEXT, TEXT, TEXT, whole, whole, st.tuples(whole, whole, whole), st.none() | TEXT)
         ),
@@ -55,11 +94,12 @@ def analyses(draw):
         rules=tuple(draw(st.lists(selections, max_size=2))),
         dimensions=tuple(dimensions),
         covariance=draw(st.none() | row(dim, row(dim))),
-        metrics=draw(st.builds(CovarianceMetrics, MAYBE, MAYBE, MAYBE, MAYBE)),
+        metrics=draw(METRICS),
         latents=draw(st.builds(LatentsInfo, TEXT, TEXT, whole, st.lists(whole, max_size=3).map(tuple))),
         timings=draw(st.dictionaries(TEXT, NUMBER, max_size=3)),
         versions=draw(st.dictionaries(TEXT, TEXT, max_size=3)),
         notes=tuple(draw(st.lists(TEXT, max_size=3))),
+        **{name: draw(strategy) for name, strategy in options(dim).items()},
     )
 
 
@@ -67,7 +107,7 @@ def refuse(name):
     raise AssertionError(f"{name} in the JSON")
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(analyses())
 def test_json_in_and_out_is_equal(record):
     text = record.to_json()
@@ -80,7 +120,15 @@ def test_json_in_and_out_is_equal(record):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{}, {"dim": 1, "informative": 1}, {"dim": 1, "informative": 0}, {"family": "gaussian"}]
+    "arguments",
+    [
+        {},
+        {"full": True},
+        {"dim": 1, "informative": 1},
+        {"dim": 1, "informative": 0},
+        {"family": "gaussian", "full": True},
+        {"family": "deterministic"},
+    ],
 )
 def test_records_as_they_occur(tmp_path, arguments):
     record = records.analysis(**arguments)
@@ -89,25 +137,35 @@ def test_records_as_they_occur(tmp_path, arguments):
 
 
 def test_the_keys_of_the_format():
-    record = records.analysis()
+    record = records.analysis(full=True)
     raw = json.loads(record.to_json())
-    assert (raw["format"], raw["version"]) == ("ngvae-tools/selection", 1)
+    assert (raw["format"], raw["version"]) == ("ngvae-tools/selection", 2)
     assert set(raw) == {
         "format", "version", "model", "data", "selection", "rules", "dimensions", "covariance", "metrics",
-        "latents", "timings", "versions", "notes",
+        "sample_metrics", "intrinsic_dimension", "bootstrap", "truncation", "supervised", "latents", "timings",
+        "versions", "notes",
     }  # fmt: skip
-    assert set(raw["model"]) == {"path", "sha256", "family", "latent_dim", "hyperparameters", "provider"}
+    assert set(raw["model"]) == {"path", "sha256", "family", "latent_dim", "hyperparameters", "provider", "positions"}
     assert set(raw["data"]) == {"path", "kind", "fingerprint", "n_images", "n_rejected", "image_shape", "resize"}
-    assert set(raw["selection"]) == {"rule", "threshold", "informative", "count", "score"}
+    assert set(raw["selection"]) == {
+        "rule", "threshold", "keeps", "informative", "count", "count_interval", "score",
+    }  # fmt: skip
     assert raw["selection"]["informative"] == list(record.selection.indices)
     assert raw["selection"]["count"] == len(record.selection.indices) == 7
-    assert [set(rule) for rule in raw["rules"]] == [set(raw["selection"])] * 2
+    assert [set(rule) for rule in raw["rules"]] == [set(raw["selection"])] * 7
     assert [row["index"] for row in raw["dimensions"]] == list(range(15))
     assert set(raw["dimensions"][0]) == {
-        "index", "informative", "mu_mean", "mu_variance", "posterior_variance", "posterior_entropy", "p_mean", "p_std",
+        "index", "informative", "mu_mean", "mu_variance", "mu_low", "mu_high", "posterior_variance",
+        "posterior_variance_std", "posterior_entropy", "rate", "rate_floor", "information", "information_error", "snr",
+        "type", "p_mean", "p_std", "p_histogram", "intervals",
     }  # fmt: skip
     assert [row["informative"] for row in raw["dimensions"]] == list(record.selection.informative)
-    assert set(raw["metrics"]) == {"entropy", "decorrelation", "decorrelation_signed", "total_correlation"}
+    assert set(raw["metrics"]) == set(raw["sample_metrics"]) == {
+        "entropy", "decorrelation", "decorrelation_signed", "decorrelation_correlation", "total_correlation",
+        "effective_dimensions", "participation_ratio",
+    }  # fmt: skip
+    assert set(raw["truncation"]["by_relevance"]) == {"order", "error", "standard_error", "knee"}
+    assert [factor["name"] for factor in raw["supervised"]["factors"]] == ["shape", "hue", "x", "y", "depth"]
     assert set(raw["latents"]) == {"file", "sha256", "bytes", "dimensions"}
     assert [len(line) for line in raw["covariance"]] == [15] * 15
 
@@ -141,7 +199,7 @@ def test_a_text_with_a_value_that_json_lacks_is_refused(name):
         AnalysisRecord.from_json(text)
 
 
-GOOD = json.loads(records.analysis(dim=3, informative=2).to_json())
+GOOD = json.loads(records.analysis(dim=3, informative=2, full=True).to_json())
 BAD = {
     "nothing": ("", "expected JSON"),
     "no JSON": ("{", "expected JSON"),
@@ -149,10 +207,24 @@ BAD = {
     "a list": ("[]", "found format 'list'"),
     "a number": ("3", "found format 'int'"),
     "foreign": ('{"model_type": "bert"}', "found format None version None"),
-    "another format": (json.dumps(GOOD | {"format": "ngvae-tools/run"}), "found format 'ngvae-tools/run' version 1"),
-    "newer": (
-        json.dumps(GOOD | {"version": 2}),
-        "expected format 'ngvae-tools/selection' version 1, found .* version 2",
+    "another format": (json.dumps(GOOD | {"format": "ngvae-tools/run"}), "found format 'ngvae-tools/run' version 2"),
+    "older": (
+        json.dumps(GOOD | {"version": 1}),
+        "expected format 'ngvae-tools/selection' version 2, found .* version 1",
+    ),
+    "newer": (json.dumps(GOOD | {"version": 3}), "version 2, found .* version 3"),
+    "neither below nor above": (
+        json.dumps(GOOD | {"selection": GOOD["selection"] | {"keeps": "all"}}),
+        "found a selection that keeps 'all'",
+    ),
+    "no option's field": (json.dumps({k: v for k, v in GOOD.items() if k != "truncation"}), "no field 'truncation'"),
+    "a factor that is a number": (
+        json.dumps(GOOD | {"supervised": GOOD["supervised"] | {"factors": [3]}}),
+        "must be a mapping",
+    ),
+    "a curve without its order": (
+        json.dumps(GOOD | {"truncation": GOOD["truncation"] | {"by_relevance": {"error": [1.0]}}}),
+        "order",
     ),
     "no selection": (json.dumps({k: v for k, v in GOOD.items() if k != "selection"}), "found no field 'selection'"),
     "unknown field": (json.dumps(GOOD | {"model": GOOD["model"] | {"colour": "red"}}), "colour"),

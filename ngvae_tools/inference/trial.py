@@ -94,7 +94,7 @@ class Trial:
         }
         key = self._sha256, json.dumps(request)
         if (known := _KNOWN.get(key)) is None:
-            seconds = BASE_SECONDS + batches[1] * math.prod(plan.axes) / 2**16
+            seconds = BASE_SECONDS + batches[1] * math.prod(plan.axes) / 2**13
             child, facts = self._open()
             known = child.ask(request, seconds, "run")["outcome"]
             self._remember(key, facts, known)

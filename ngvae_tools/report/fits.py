@@ -7,7 +7,7 @@ import functools
 import math
 import types
 from collections.abc import Mapping
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 
 def misfit(value: Any, hint: Any, name: str) -> str | None:
@@ -16,22 +16,17 @@ def misfit(value: Any, hint: Any, name: str) -> str | None:
     Knows dataclasses, tuples, mappings, unions, literals, and bool, int, float and str. A float is a finite number,
     whole or not; an int is no bool.
     """
-    if dataclasses.is_dataclass(hint):
-        parts = ((getattr(value, f), h, f"{name}.{f}") for f, h in _fields(hint)) if isinstance(value, hint) else None
-        return name if parts is None else _first(parts)
     origin, inner = get_origin(hint), get_args(hint)
     if origin in {Union, types.UnionType}:
         found = [misfit(value, choice, name) for choice in inner]
         # The longest name is of the choice that fits best.
         return None if None in found else max((f for f in found if f is not None), key=len)
-    if origin is Literal:
-        return None if any(value == choice and isinstance(value, type(choice)) for choice in inner) else name
     if origin is tuple:
         return _misfit_in_tuple(value, inner, name)
-    if origin is Mapping:
-        if not isinstance(value, Mapping):
-            return name
+    if origin is Mapping and isinstance(value, Mapping):
         return _first((v, inner[1], f"{name}.{key}") for key, v in value.items())
+    if dataclasses.is_dataclass(hint) and isinstance(value, cast("type", hint)):
+        return _first((getattr(value, field), h, f"{name}.{field}") for field, h in _fields(cast("type", hint)))
     return None if _is(value, hint) else name
 
 
@@ -50,7 +45,7 @@ def _first(parts: Any) -> str | None:
 
 
 @functools.cache
-def _fields(cls: Any) -> tuple[tuple[str, Any], ...]:
+def _fields(cls: type[Any]) -> tuple[tuple[str, Any], ...]:
     hints = get_type_hints(cls)
     return tuple((field.name, hints[field.name]) for field in dataclasses.fields(cls))
 
@@ -58,11 +53,12 @@ def _fields(cls: Any) -> tuple[tuple[str, Any], ...]:
 def _is(value: Any, hint: Any) -> bool:
     if hint is type(None):
         return value is None
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and _finite(value)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
+    if hint in {int, float}:
+        kinds = int if hint is int else (int, float)
+        return isinstance(value, kinds) and not isinstance(value, bool) and _finite(value)
+    if get_origin(hint) is Literal:
+        return any(type(value) is type(choice) and value == choice for choice in get_args(hint))
+    return hint in {bool, str} and isinstance(value, hint)
 
 
 def _finite(number: float) -> bool:

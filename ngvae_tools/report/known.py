@@ -35,7 +35,7 @@ def source_rows(supervised: Supervised) -> Rows:
     return [
         ("Labels", f"{plain(supervised.source)}, {plural(supervised.n_images, 'image', 'images')}"),
         ("Factors", "; ".join(factor_text(factor) for factor in supervised.factors) or "none"),
-        *((f"Setting {name}", text) for name, text in flat(dict(supervised.settings))),
+        *((name.replace("_", " ").capitalize(), text) for name, text in flat(dict(supervised.settings))),
     ]
 
 

@@ -37,11 +37,13 @@ class Evidence:
         truncation: What dropping dimensions costs; None without a decoder.
         supervised: Disentanglement metrics; None without labels.
         seconds: How long each took, by the name of its timing.
+        notes: Sentences a reader must know.
     """
 
     truncation: Truncation | None
     supervised: Supervised | None
     seconds: Mapping[str, float]
+    notes: tuple[str, ...]
 
 
 class EvidenceSources:
@@ -104,7 +106,9 @@ class EvidenceSources:
             truncation = self._truncation(findings)
         with _timed(seconds, "supervised_seconds", wanted=self._labels is not None):
             supervised = self._supervised(findings)
-        return Evidence(truncation, supervised, seconds)
+        # Only what came out tells whether the decoder belongs to the encoder.
+        notes = () if self._decoder is None else tuple(self._decoder.notes)
+        return Evidence(truncation, supervised, seconds, notes)
 
     def _truncation(self, findings: Findings) -> Truncation | None:
         if self._decoder is None:

@@ -47,6 +47,9 @@ class SelectionProgress:
     total: int
 
 
+MAX_LATENT_DIM = 2048
+"""Latent dimensions of which the covariance (K, K) fits the record: 80 MB of JSON."""
+
 CODE_NOISE = 1e-4
 """Variance that is taken for the noise of deterministic codes, as a share of their own."""
 
@@ -133,6 +136,7 @@ def select_latents(
         input_options=input_options,
         image_shape=lambda: _shape_of(data_path, dataset_key),
     )
+    _check_size(session)
     kept, said = _named(session, rule, threshold, dimensions, selection)
     rule, threshold = check_rule(session.family, rule, threshold)
     with (
@@ -172,7 +176,7 @@ def select_latents(
             bootstrap=bootstrap_of(bootstrap),
             truncation=evidence.truncation,
             supervised=evidence.supervised,
-            notes=said,
+            notes=(*said, *evidence.notes),
         )
         parts.finish(record)
     return record
@@ -209,6 +213,16 @@ def _check_positive(option: str, value: int | None) -> None:
             expected="a whole number above 0",
             found=str(value),
             remedy="pass another, or leave it out",
+        )
+
+
+def _check_size(session: EncoderSession) -> None:
+    if session.latent_dim > MAX_LATENT_DIM:
+        raise ContractError(
+            f"{session.path} has too many latent dimensions to analyse",
+            expected=f"at most {MAX_LATENT_DIM:,}, for the covariance of all of them is kept",
+            found=f"{session.latent_dim:,}",
+            remedy="pass --spatial channel where the latents are spatial, or analyse an encoder with fewer",
         )
 
 

@@ -10,6 +10,9 @@ from ngvae_tools.errors import RecordError
 from ngvae_tools.report.sources import NamedAnalysis
 from ngvae_tools.workflows.latent_sample import check_latents, sample_latents
 
+MOST = 12
+"""Analyses that are matched with each other at most; every pair takes its time."""
+
 
 def stability(analyses: Sequence[NamedAnalysis]) -> Stability | None:
     """Match the informative dimensions of several analyses; None for fewer than two.
@@ -20,6 +23,10 @@ def stability(analyses: Sequence[NamedAnalysis]) -> Stability | None:
     if len(analyses) < 2:
         return None
     notes: list[str] = []
+    counts = [(named.name, named.record.selection.indices) for named in analyses]
+    if len(analyses) > MOST:
+        notes.append(f"Dimensions of {len(analyses)} analyses are not matched: name at most {MOST} of them.")
+        return stability_of(counts, [], notes)
     samples = {named.name: _sample(named, notes) for named in analyses}
     pairs: list[PairStability] = []
     apart: list[str] = []
@@ -43,7 +50,6 @@ def stability(analyses: Sequence[NamedAnalysis]) -> Stability | None:
     ]
     if same:
         notes.append(f"The same encoder made {'; '.join(same)}: their agreement says nothing about training.")
-    counts = [(named.name, named.record.selection.indices) for named in analyses]
     return stability_of(counts, pairs, notes)
 
 

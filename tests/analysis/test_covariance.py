@@ -13,13 +13,25 @@ from ngvae_tools.analysis import covariance as module
 from ngvae_tools.analysis.covariance import (
     covariance_metrics,
     decorrelation,
+    decorrelation_correlation,
     decorrelation_signed,
+    effective_dimensions,
     entropy,
+    participation_ratio,
     total_correlation,
 )
 from ngvae_tools.errors import UndefinedMetricError
 
-METRICS = (entropy, decorrelation, decorrelation_signed, total_correlation)
+METRICS = (
+    entropy,
+    decorrelation,
+    decorrelation_signed,
+    decorrelation_correlation,
+    total_correlation,
+    effective_dimensions,
+    participation_ratio,
+)
+RATIOS = {"decorrelation", "decorrelation_signed", "decorrelation_correlation"}
 RHO = st.floats(-0.999, 0.999).filter(lambda rho: abs(rho) > 1e-3)
 
 
@@ -59,6 +71,7 @@ def test_two_correlated_dimensions(rho, first, second):
     ratio = (first / second + second / first) / 2
     assert decorrelation(matrix) == pytest.approx(ratio / abs(rho))
     assert decorrelation_signed(matrix) == pytest.approx(ratio / rho)
+    assert decorrelation_correlation(matrix) == pytest.approx(1 / abs(rho))
 
 
 def test_three_dimensions_by_hand():
@@ -67,6 +80,32 @@ def test_three_dimensions_by_hand():
     assert decorrelation_signed(matrix) == pytest.approx(12 / -1)
     # det by cofactors: 4 (15 - 0.25) - 1 (5 + 1) - 2 (0.5 + 6)
     assert total_correlation(matrix) == pytest.approx(0.5 * math.log(60 / 40))
+    assert participation_ratio(matrix) == pytest.approx(12**2 / (16 + 9 + 25 + 2 * (1 + 4 + 0.25)))
+    terms = 1 / math.sqrt(12) + 2 / math.sqrt(20) + 0.5 / math.sqrt(15)
+    assert decorrelation_correlation(matrix) == pytest.approx(3 / (2 * terms))
+    shares = [4 / 12, 3 / 12, 5 / 12]
+    assert effective_dimensions(matrix) == pytest.approx(math.prod(s**-s for s in shares))
+
+
+@pytest.mark.parametrize("dim", [1, 2, 15])
+def test_equal_dimensions_count_each_and_a_line_counts_one(dim):
+    assert effective_dimensions(3 * np.eye(dim)) == pytest.approx(dim)
+    assert participation_ratio(3 * np.eye(dim)) == pytest.approx(dim)
+    line = np.outer(np.arange(1, dim + 1), np.arange(1, dim + 1)).astype(float)
+    assert participation_ratio(line) == pytest.approx(1)
+
+
+@given(covariances())
+def test_participation_ratio_is_that_of_the_eigenvalues(matrix):
+    eigenvalues = np.linalg.eigvalsh(matrix)
+    assert participation_ratio(matrix) == pytest.approx(eigenvalues.sum() ** 2 / (eigenvalues**2).sum())
+
+
+@given(covariances(), st.lists(st.floats(-5, 5), min_size=8, max_size=8))
+def test_the_ratio_of_correlations_does_not_depend_on_scales(matrix, logs):
+    scale = np.diag(np.exp(logs[: len(matrix)]))
+    there, here = (decorrelation_correlation(m) for m in (scale @ matrix @ scale, matrix))
+    assert there == pytest.approx(here, rel=1e-8)
 
 
 @given(covariances())
@@ -93,7 +132,7 @@ def test_total_correlation_does_not_depend_on_scales(matrix, logs):
 @given(covariances(), st.data())
 def test_the_order_of_dimensions_changes_nothing(matrix, data):
     order = data.draw(st.permutations(range(len(matrix))))
-    for metric in (entropy, decorrelation, total_correlation):
+    for metric in set(METRICS) - {decorrelation_signed}:
         assert metric(matrix[np.ix_(order, order)]) == pytest.approx(metric(matrix), rel=1e-9, abs=1e-12)
     # The signed terms may nearly cancel: compare their sum.
     trace = np.trace(matrix)
@@ -112,22 +151,19 @@ def test_a_constant_dimension_changes_no_metric(matrix):
 NOISE = (1e-7) ** 2  # variance of a constant near 1 that wobbles by a rounding of float32
 DUPLICATE = np.array([[2.0, 2.0, 0.1], [2.0, 2.0, 0.1], [0.1, 0.1, 1.0]])
 DEGENERATE = {
-    "one dimension": (np.array([[2.0]]), {"decorrelation", "decorrelation_signed"}),
+    "one dimension": (np.array([[2.0]]), RATIOS),
     "one constant dimension": (np.zeros((1, 1)), {m.__name__ for m in METRICS}),
     "all constant": (np.zeros((4, 4)), {m.__name__ for m in METRICS}),
-    "one varies": (np.diag([0.0, 1.0, 0.0]), {"decorrelation", "decorrelation_signed"}),
+    "one varies": (np.diag([0.0, 1.0, 0.0]), RATIOS),
     "duplicate": (DUPLICATE, {"total_correlation"}),
     "opposite": (np.array([[1.0, -1.0], [-1.0, 1.0]]), {"total_correlation"}),
     "duplicate at another scale": (np.array([[1.0, 1e-3], [1e-3, 1e-6]]), {"total_correlation"}),
-    "no correlation": (np.diag([1.0, 2.0, 3.0]), {"decorrelation", "decorrelation_signed"}),
+    "no correlation": (np.diag([1.0, 2.0, 3.0]), RATIOS),
     "terms that cancel": (
         np.array([[1.0, 0.25, -0.25], [0.25, 1.0, 0.0], [-0.25, 0.0, 1.0]]),
         {"decorrelation_signed"},
     ),
-    "constant but for float32 noise": (
-        np.array([[1.0, 0.3e-7], [0.3e-7, NOISE]]),
-        {"decorrelation", "decorrelation_signed"},
-    ),
+    "constant but for float32 noise": (np.array([[1.0, 0.3e-7], [0.3e-7, NOISE]]), RATIOS),
     "duplicates but for float64 noise": (DUPLICATE + 1e-16 * np.diag([1, 2, 3]), {"total_correlation"}),
 }
 
@@ -144,9 +180,25 @@ def test_degenerate_covariances_have_no_nan_but_notes(matrix, undefined):
                 metric(matrix)
         else:
             assert math.isfinite(value)
-    assert len(notes) == len(undefined)
-    assert all(any(note.startswith(f"{name} is not defined: it needs ") for note in notes) for name in undefined)
+    said = " ".join(note.partition(" not defined: ")[0] for note in notes).replace(",", "").split()
+    assert sorted(set(said) - {"and", "is", "are"}) == sorted(undefined)
+    assert len(notes) <= 2
     json.dumps([notes, *(getattr(metrics, m.__name__) for m in METRICS)], allow_nan=False)
+
+
+def test_metrics_that_lack_the_same_thing_share_one_sentence():
+    _, notes = covariance_metrics(np.eye(1))
+    assert notes == (
+        "decorrelation, decorrelation_signed and decorrelation_correlation are not defined: they need at least two "
+        "dimensions that vary, and there are fewer.",
+    )
+    _, notes = covariance_metrics(DUPLICATE)
+    assert notes == (
+        "total_correlation is not defined: it needs linearly independent dimensions, and there are dimensions that "
+        "repeat others.",
+    )
+    assert [note.count(" are not defined: they need ") for note in covariance_metrics(np.zeros((3, 3)))[1]] == [1, 1]
+    assert covariance_metrics(np.eye(3) + 0.1)[1] == ()
 
 
 def test_float32_noise_is_left_out_and_small_dimensions_are_not():
@@ -172,6 +224,6 @@ def test_samples_of_any_rank_never_give_nan(dim, seed, rank):
 
 def test_fewer_than_two_images_have_one_note():
     metrics, notes = covariance_metrics(None)
-    assert [getattr(metrics, m.__name__) for m in METRICS] == [None] * 4
+    assert [getattr(metrics, m.__name__) for m in METRICS] == [None] * 7
     assert len(notes) == 1
     assert "at least two images" in notes[0]

@@ -87,6 +87,8 @@ class TestEncoder:
         assert (found.image_shape, found.sample_type, found.scale) == ((12, 16, 3), "uint8", InputScale())
         assert session.notes == []
 
+    # torch.compile loads modules of torch that torch itself has deprecated.
+    @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
     def test_p_in_a_dict_of_a_compiled_network_and_another_range(self, tmp_path):
         module = Convolutional(form=lambda mu, raw: {"p": raw.sigmoid(), "mu": mu})
         example = torch.rand(2, 3, 12, 16) * 2 - 1

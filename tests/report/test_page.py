@@ -118,7 +118,7 @@ def test_a_full_record_shows_everything(tmp_path):
             assert f"<td>{number(value)}</td>" in shown
     for value in (*record.truncation.relevance, *record.truncation.effect, *record.truncation.sensitivity):
         assert f"<td>{number(value)}</td>" in shown
-    for fragment in ("0.981", "sap is not defined", "hue (circular, declared", "Setting classifier"):
+    for fragment in ("0.981", "sap is not defined", "hue (circular, declared", "<dt>Classifier</dt>"):
         assert fragment in shown
     labels = re.findall(r'aria-label="([^"]*)"', shown)
     for start in ("Number of informative", "Reconstruction error", "Heat map of the information"):

@@ -1,11 +1,16 @@
+import io
 import json
 
 import pytest
 import records as build
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
 
 from ngvae_tools.errors import RecordError
 from ngvae_tools.report.document import as_json
 from ngvae_tools.report.sources import Sources, find_sources, open_sources
+from ngvae_tools.report.terminal import render
 
 
 def test_opens_folders_files_and_runs(tmp_path):
@@ -45,6 +50,8 @@ def test_a_path_that_is_neither_tells_what_is_there(tmp_path):
         ('"entropy": ', '"entropy": NaN, "x": '),
         ('"n_images": 6000', '"n_images": "many"'),
         ('"threshold": 0.5', '"threshold": Infinity'),
+        ('"n_images": 6000', f'"n_images": {10**400}'),
+        ('"mu_low": ', '"mu_low": 1e999, "x": '),
     ],
 )
 def test_a_record_that_does_not_fit_together_is_refused(tmp_path, old, new):
@@ -53,6 +60,39 @@ def test_a_record_that_does_not_fit_together_is_refused(tmp_path, old, new):
     (tmp_path / "selection.json").write_text(text.replace(old, new))
     with pytest.raises(RecordError):
         open_sources([tmp_path])
+
+
+def places(value, path=()):
+    """The place of everything in a JSON document, one of each kind: elements of a list are alike."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
+    for key, part in inner:
+        yield (*path, key)
+        yield from places(part, (*path, key))
+
+
+FULL = build.analysis(2, 1, full=True).to_json()
+
+
+@settings(max_examples=250, deadline=None)
+@given(
+    st.sampled_from(list(places(json.loads(FULL)))),
+    st.sampled_from([None, "x", -1, 0.5, True, 1e308, [], [1], [[1]], {}, {"a": 1}]),
+)
+def test_whatever_a_record_holds_it_is_shown_or_refused(tmp_path_factory, place, value):
+    body = json.loads(FULL)
+    part = body
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = value
+    folder = tmp_path_factory.mktemp("odd")
+    (folder / "selection.json").write_text(json.dumps(body))
+    try:
+        sources = open_sources([folder])
+    except RecordError:
+        return
+    console = Console(file=io.StringIO(), width=80)
+    console.print(render(sources, every=True, samples=True))
+    assert "carr" in console.file.getvalue() or "named beforehand" in console.file.getvalue()
 
 
 def test_epochs_that_differ_in_dimensions_are_refused(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from inference.graphs import Linear, images_of, nodes, write
 
 from ngvae_tools import select_latents
-from ngvae_tools.errors import OptionError, RecordError
+from ngvae_tools.errors import ContractError, OptionError, RecordError
 from ngvae_tools.inference.session import HeadNames
 from ngvae_tools.latents.file import read_latents
 
@@ -154,6 +154,15 @@ class TestSpatialLatents:
         assert (record.model.latent_dim, record.model.positions) == (192, 1)
         flat = images.transpose(0, 3, 1, 2).reshape(50, -1).astype(np.float64)
         np.testing.assert_allclose([r.mu_mean for r in record.dimensions], flat.mean(0), rtol=1e-6)
+
+    def test_more_dimensions_than_a_covariance_has_room_for(self, tmp_path, as_h5):
+        from ngvae_tools.inference.inputs import InputOptions
+
+        steps = nodes(("Identity", "image", "mu"), ("Identity", "image", "logvar"))
+        encoder = write(tmp_path / "e.onnx", steps, ("mu", "logvar"), axes=("N", 3, 32, 32))
+        data = as_h5(tmp_path / "d.h5", np.zeros((4, 32, 32, 3), dtype=np.float32))
+        with pytest.raises(ContractError, match=r"at most 2,048.*found 3,072.*--spatial channel"):
+            select_latents(encoder, data, tmp_path / "out", input_options=InputOptions(spatial="position"))
 
     def test_a_decoder_needs_one_latent_an_image(self, tmp_path, as_h5, encoder, images):
         with pytest.raises(OptionError, match=r"found 64 positions.*--spatial position"):

@@ -187,7 +187,7 @@ def test_a_model_that_cannot_be_restored_is_refused(encoder, tmp_path, monkeypat
     from exporters import prune as module
 
     monkeypatch.setattr(module, "_difference", lambda *_: (1.0, 0.5))
-    with pytest.raises(ExportError, match="at most 1e-06 of the largest output, found 0.5"):
+    with pytest.raises(ExportError, match=r"at most 1e-06 of the largest output, found 0\.5"):
         prune(encoder, tmp_path / "out", dimensions=[0])
 
 

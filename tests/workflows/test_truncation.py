@@ -4,7 +4,6 @@ import pytest
 from inference.decoders import LinearDecoder
 from inference.graphs import Linear
 
-from ngvae_tools import select_latents
 from ngvae_tools.contract import InputScale
 from ngvae_tools.datasets import open_dataset
 from ngvae_tools.errors import ContractError, DatasetError
@@ -68,15 +67,6 @@ def test_a_sample_in_any_order_is_measured_alike(sample):
             for index in (np.arange(40), np.random.default_rng(0).permutation(40))
         ]
     assert found[0] == found[1]
-
-
-def test_select_latents_measures_it(sample, tmp_path):
-    record = select_latents(
-        sample / "encoder.onnx", sample / "sprites.h5", tmp_path / "out", decoder=sample / "decoder.onnx", bootstrap=0
-    )
-    assert record.truncation.n_images == 256
-    assert record.truncation.by_relevance.knee == record.selection.count == 7
-    assert record.truncation.by_information is not None
 
 
 def test_a_folder_of_a_run_names_its_decoder(tmp_path, encoder):
