@@ -56,7 +56,7 @@ class PosteriorFamily(Protocol):
 
     @property
     def rate_floor(self) -> float | Array | None:
-        """Rate of a dimension that carries nothing, in nats: one for all, or one a dimension (K,); None without rate."""
+        """Rate of a dimension that carries nothing, in nats: one for all, or one each (K,); None without a rate."""
 
     @property
     def type_tolerance(self) -> float:
@@ -104,7 +104,7 @@ class DeterministicPosterior:
         """The codes, and nothing else."""
         return Posterior(mu, None, None, None)
 
-    def density(self, offset: Array, second: float, k: int) -> Array:
+    def density(self, offset: Array, second: float, k: int) -> Array:  # noqa: ARG002 - there is none
         """There is none.
 
         Raises:
@@ -238,7 +238,7 @@ class NormalGammaMixturePosterior:
         return (1 - second) * narrow + second * wide
 
     def _rate(self, mu: Array, weight: Array) -> Array:
-        """w log(w/pi) + (1-w) log((1-w)/(1-pi)) + w A_i + (1-w) A_u."""
+        """The bound: w log(w/pi) + (1-w) log((1-w)/(1-pi)) + w A_i + (1-w) A_u."""
         from scipy.special import xlogy
 
         rest, pi = 1 - weight, self.prior_weight
@@ -291,6 +291,12 @@ def student_t_density(t: Array, alpha: float, scale: float) -> Array:
     return np.asarray(np.exp(log_norm - (alpha + 0.5) * np.log1p((t / scale) ** 2 / (2 * alpha))))
 
 
+_WITHOUT_HYPERPARAMETERS: Mapping[str, PosteriorFamily] = {
+    "gaussian": GaussianPosterior(),
+    "deterministic": DeterministicPosterior(),
+}
+
+
 def family_of(name: str, latent_dim: int, hyperparameters: Hyperparameters) -> PosteriorFamily:
     """The posterior family that an encoder's metadata name.
 
@@ -302,10 +308,8 @@ def family_of(name: str, latent_dim: int, hyperparameters: Hyperparameters) -> P
     Raises:
         ContractError: The name is unknown or a value is outside its range.
     """
-    if name == "gaussian":
-        return GaussianPosterior()
-    if name == "deterministic":
-        return DeterministicPosterior()
+    if name in _WITHOUT_HYPERPARAMETERS:
+        return _WITHOUT_HYPERPARAMETERS[name]
     if name not in ("normal-gamma", "normal-gamma-mixture"):
         raise ContractError(
             "the model's posterior family is unknown",

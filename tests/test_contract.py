@@ -9,16 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ngvae_tools.contract import (
+    LOGVAR,
     SAMPLE_TYPES,
     SCHEMA_VERSION,
     Family,
     InputScale,
     Layout,
     ModelMetadata,
+    P,
     Resize,
     Role,
 )
 from ngvae_tools.errors import ContractError
+from ngvae_tools.posteriors import family_of
 
 NUMBER = st.floats(allow_nan=False, allow_infinity=False)
 SIZE = st.integers(1, 2**40)
@@ -52,6 +55,17 @@ def test_json_in_and_out_is_equal(written):
     assert ModelMetadata.from_json(text) == written
     assert ModelMetadata.from_json(text).to_json() == text
     assert json.loads(text)["schema_version"] == SCHEMA_VERSION == 1
+
+
+def test_encoders_with_deterministic_codes_are_a_family():
+    written = ModelMetadata("encoder", "deterministic", 3, (32, 32, 3))
+    assert ModelMetadata.from_json(written.to_json()).family == "deterministic"
+    assert set(get_args(Family)) == {"gaussian", "normal-gamma", "normal-gamma-mixture", "deterministic"}
+
+
+@pytest.mark.parametrize("family", get_args(Family))
+def test_every_family_has_a_posterior(family):
+    assert family_of(family, 3, {}).second_head in {P, LOGVAR, None}
 
 
 def test_absent_fields_have_their_defaults():

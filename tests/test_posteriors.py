@@ -12,6 +12,7 @@ from scipy import integrate, optimize, stats
 from ngvae_tools.errors import ContractError
 from ngvae_tools.laws import INFORMATIVE, PRIOR, UNINFORMATIVE, GammaLaw
 from ngvae_tools.posteriors import (
+    DeterministicPosterior,
     GaussianPosterior,
     NormalGammaMixturePosterior,
     NormalGammaPosterior,
@@ -186,6 +187,118 @@ def test_each_dimension_of_the_mixture_has_its_own_scale():
         np.testing.assert_array_equal(together.entropy[:, k], alone.entropy[:, 0])
 
 
+def test_deterministic_codes_are_nothing_but_their_means():
+    family = family_of("deterministic", 3, {})
+    assert family == DeterministicPosterior()
+    assert (family.second_head, family.rest_p, family.rate_floor, family.type_tolerance) == (None, None, None, 0.0)
+    posterior = family.posterior(column(1.0, 2.0), None)
+    np.testing.assert_array_equal(posterior.mean, column(1.0, 2.0))
+    assert (posterior.variance, posterior.entropy, posterior.rate) == (None, None, None)
+    with pytest.raises(TypeError, match="no density"):
+        family.density(np.zeros(1), 0.0, 0)
+
+
+@given(st.floats(-20, 20), st.floats(-20, 10))
+def test_the_rate_of_a_normal_law_is_its_kl_to_the_prior(mu, logvar):
+    rate = GaussianPosterior().posterior(column(mu), column(logvar)).rate[0, 0]
+    scale = math.exp(logvar / 2)
+    # E_q log q - E_q log p: both by their closed forms in scipy.
+    cross = 0.5 * (math.log(2 * math.pi) + mu**2 + scale**2)
+    assert rate == pytest.approx(cross - stats.norm(scale=scale).entropy(), rel=1e-9, abs=1e-9)
+    assert rate >= -1e-12
+    assert GaussianPosterior().rate_floor == 0
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 0.386, 0.45, 0.6, 1.0])
+def test_the_rate_of_the_paper_is_the_kl_of_z_and_lambda_by_monte_carlo(p):
+    family, mu, n = NormalGammaPosterior(), 1.3, 200_000
+    alpha, beta = (float(v[0]) for v in family.parameters(np.array([p])))
+    rng = np.random.default_rng(2)
+    precision = rng.gamma(alpha, 1 / beta, n)
+    z = mu + rng.standard_normal(n) / np.sqrt(precision)
+    logs = (
+        stats.norm.logpdf(z, mu, precision**-0.5)
+        + stats.gamma.logpdf(precision, alpha, scale=1 / beta)
+        - stats.norm.logpdf(z, 0, precision**-0.5)
+        - stats.gamma.logpdf(precision, PRIOR.alpha, scale=1 / PRIOR.beta)
+    )
+    rate = family.posterior(column(mu), column(p)).rate[0, 0]
+    assert abs(logs.mean() - rate) < 4.5 * logs.std() / math.sqrt(n)
+
+
+def test_rate_floors():
+    assert NormalGammaPosterior().rate_floor == pytest.approx(3.56, abs=0.005)
+    at_one = NormalGammaPosterior(slope=2000).posterior(column(0.0), column(1.0)).rate[0, 0]
+    assert NormalGammaPosterior(slope=2000).rate_floor == pytest.approx(at_one, abs=1e-9)
+    p = np.linspace(0, 1, 20_001)[:, None]
+    for scale in (1e-3, 0.1, 0.256, 0.852, 2.0):
+        for nats in (0.3, 1.0, 3.0):
+            family = mixture(scale, nats)
+            rate = family.posterior(np.zeros_like(p), p).rate
+            assert family.rate_floor.shape == (1,)
+            assert rate.min() == pytest.approx(family.rate_floor[0], abs=1e-6)
+            assert rate.min() >= family.rate_floor[0] - 1e-12
+
+
+@given(st.floats(-10, 10), st.floats(-30, 30), st.floats(-4, 1), st.floats(0.05, 4))
+@settings(deadline=None, max_examples=60)
+def test_the_rate_of_the_mixture_is_the_objective_of_its_training(mu, raw, log_scale, nats):
+    torch = pytest.importorskip("torch")
+    from ngvae_tools.training.objectives import MixtureObjective
+
+    objective = MixtureObjective(1, nats).double()
+    with torch.no_grad():
+        objective.log_scale.fill_(log_scale)
+        trained = float(
+            objective.rate(torch.tensor([[mu]], dtype=torch.float64), torch.tensor([[raw]], dtype=torch.float64))
+        )
+    p = 1 / (1 + math.exp(-raw))
+    family = family_of("normal-gamma-mixture", 1, objective.hyperparameters())
+    assert float(family.posterior(column(mu), column(p)).rate[0, 0]) == pytest.approx(trained, rel=1e-9, abs=1e-9)
+
+
+@given(st.floats(-10, 10), st.floats(-30, 30), st.sampled_from([20.0, 50.0, 100.0]))
+@settings(deadline=None, max_examples=30)
+def test_the_rates_of_the_other_families_are_those_of_their_training(mu, raw, slope):
+    torch = pytest.importorskip("torch")
+    from ngvae_tools.training.objectives import GaussianObjective, PaperObjective
+
+    heads = torch.tensor([[mu]], dtype=torch.float64), torch.tensor([[raw]], dtype=torch.float64)
+    p = 1 / (1 + math.exp(-raw))
+    paper = NormalGammaPosterior(slope=slope).posterior(column(mu), column(p)).rate[0, 0]
+    assert paper == pytest.approx(float(PaperObjective(slope).rate(*heads)), rel=1e-8, abs=1e-8)
+    gaussian = GaussianPosterior().posterior(column(mu), column(raw)).rate[0, 0]
+    assert gaussian == pytest.approx(float(GaussianObjective().rate(*heads)), rel=1e-12, abs=1e-12)
+
+
+def densities():
+    two = NormalGammaMixturePosterior(INFORMATIVE.alpha, (INFORMATIVE.alpha * 0.3**2, INFORMATIVE.alpha * 0.05**2))
+    yield from ((GaussianPosterior(), value) for value in (-6.0, 0.0, 3.0))
+    yield from ((NormalGammaPosterior(), value) for value in (0.0, 0.386, 0.55, 1.0))
+    yield from ((two, value) for value in (0.0, 0.01, 0.4, 0.9, 1.0))
+
+
+@pytest.mark.parametrize(("family", "second"), list(densities()))
+def test_a_density_has_mass_one_and_the_familys_variance_and_entropy(family, second):
+    k = 1
+    posterior = family.posterior(np.zeros((1, 2)), np.full((1, 2), second))
+    # t = sinh(x) reaches the tails of a Student-t.
+    x = np.linspace(-14, 14, 200_001)
+    t = np.sinh(x) * math.sqrt(posterior.variance[0, k]) / 20
+    density = family.density(t, second, k)
+    step = np.gradient(t, x) * (x[1] - x[0])
+    assert (density * step).sum() == pytest.approx(1, abs=1e-6)
+    assert (density * t * t * step).sum() == pytest.approx(posterior.variance[0, k], rel=1e-4)
+    logs = np.log(np.maximum(density, 1e-300))
+    assert -(density * logs * step).sum() == pytest.approx(posterior.entropy[0, k], abs=2e-4)
+
+
+@pytest.mark.parametrize("logvar", [-1400.0, -745.0, -100.0, 50.0, 700.0])
+def test_the_density_of_extreme_log_variances_is_finite_at_its_peak(logvar):
+    peak = GaussianPosterior().density(np.zeros(1), logvar, 0)[0]
+    assert math.log(peak) == pytest.approx(-0.5 * (logvar + math.log(2 * math.pi)), rel=1e-12)
+
+
 @pytest.mark.parametrize(("nats", "p"), [(1, 0.652), (3, 0.954)])
 def test_rest_point_of_the_mixture(nats, p):
     assert mixture(prior_nats=nats).rest_p == pytest.approx(p, abs=5e-4)
@@ -211,7 +324,9 @@ def test_families_are_found_by_name():
     assert family_of("normal-gamma-mixture", 2, full) == NormalGammaMixturePosterior(
         4.0, (0.1, 0.2), GammaLaw(90.0, 80.0), 0.2
     )
-    assert [family_of(n, 1, {}).second_head for n in ("gaussian", "normal-gamma")] == ["logvar", "p"]
+    names = ("gaussian", "normal-gamma", "normal-gamma-mixture", "deterministic")
+    assert [family_of(n, 1, {}).second_head for n in names] == ["logvar", "p", "p", None]
+    assert [family_of(n, 1, {}).type_tolerance for n in names] == [0, 0.05, 0.05, 0]
 
 
 @pytest.mark.parametrize(

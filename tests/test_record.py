@@ -44,9 +44,18 @@ def maybe(strategy):
 INTERVAL = row(2)
 WHOLE = st.integers(0, 2**62)
 TYPES = st.sampled_from(["passive", "mixed", "active"])
-STATISTICS = (*[MAYBE] * 8, maybe(TYPES), MAYBE, MAYBE, maybe(row(20, WHOLE)), st.dictionaries(TEXT, INTERVAL, max_size=2))
+STATISTICS = (
+    *[MAYBE] * 8,
+    maybe(TYPES),
+    MAYBE,
+    MAYBE,
+    maybe(row(20, WHOLE)),
+    st.dictionaries(TEXT, INTERVAL, max_size=2),
+)
 METRICS = st.builds(CovarianceMetrics, *[MAYBE] * 7)
-FACTORS = st.builds(Factor, TEXT, st.sampled_from(["categorical", "continuous", "circular"]), st.booleans(), WHOLE, WHOLE)
+FACTORS = st.builds(
+    Factor, TEXT, st.sampled_from(["categorical", "continuous", "circular"]), st.booleans(), WHOLE, WHOLE
+)
 
 
 def options(dim):
@@ -61,7 +70,9 @@ def options(dim):
             st.builds(IntrinsicDimension, order, WHOLE, MAYBE, maybe(INTERVAL), MAYBE, maybe(INTERVAL))
         ),
         "bootstrap": maybe(st.builds(Bootstrap, WHOLE, NUMBER, WHOLE)),
-        "truncation": maybe(st.builds(Truncation, TEXT, TEXT, WHOLE, maybe(curve), curve, row(dim), row(dim), row(dim))),
+        "truncation": maybe(
+            st.builds(Truncation, TEXT, TEXT, WHOLE, maybe(curve), curve, row(dim), row(dim), row(dim))
+        ),
         "supervised": maybe(
             st.builds(Supervised, *labels, st.lists(row(dim), max_size=2).map(tuple), settings, row(1, TEXT))
         ),

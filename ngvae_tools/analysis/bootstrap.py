@@ -38,7 +38,9 @@ class Weights:
         blocks = index // BLOCK
         for block in np.unique(blocks):
             rows = slice(*np.searchsorted(blocks, [block, block + 1]))
-            numbers = np.random.default_rng([self.seed, block]).integers(2**16, size=(BLOCK, self.replicates), dtype=np.uint16)
+            numbers = np.random.default_rng([self.seed, block]).integers(
+                2**16, size=(BLOCK, self.replicates), dtype=np.uint16
+            )
             weights[rows] = self._table[numbers[index[rows] - block * BLOCK]]
         return weights
 

@@ -36,11 +36,11 @@ REACH = 12
 TAIL = 1e-5
 """Density times distance to the mean at which a posterior may be cut off: the order of the mass beyond."""
 
-LIMITED = 0.05
-"""A correction for the finite sample above this, in nats, means that the sample does not resolve the posteriors."""
-
 REMAINDER = 1 / 3
-"""Share of the correction that is missing after it: 0.28 to 0.33 up to `LIMITED` on Gaussian channels."""
+"""Share of the correction for the finite sample that is missing after it, measured on Gaussian channels."""
+
+LIMITED = 0.02
+"""Doubt in nats above which the sample or the grid does not resolve the posteriors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +73,13 @@ def information(sample: Sample, family: PosteriorFamily, positions: int = 1) -> 
     if sample.second is None or image[0] == image[-1]:
         return None
     dim = sample.mu.shape[1]
-    gain, doubt, limited = np.empty(sample.mu.shape), np.empty(dim), np.empty(dim, dtype=bool)
+    gain, error, limited = np.empty(sample.mu.shape), np.empty(dim), np.empty(dim, dtype=bool)
     for k in range(dim):
         law: Law = lambda offset, value, k=k: family.density(offset, value, k)  # type: ignore[misc] # noqa: E731
         mu, second = (head[:, k].astype(np.float64) for head in (sample.mu, sample.second))
-        gain[:, k], doubt[k], limited[k] = _gains(mu, second, law)
-    nats = gain.mean(axis=0)
-    return Information(np.maximum(nats, 0.0), np.hypot(_clustered_error(gain - nats, image), doubt), gain, limited)
+        gain[:, k], doubt, limited[k] = _gains(mu, second, law)
+        error[k] = np.hypot(_clustered_error(gain[:, k], image), doubt)
+    return Information(np.maximum(gain.mean(axis=0), 0.0), error, gain, limited)
 
 
 def _gains(mu: Array, second: Array, law: Law) -> tuple[Array, float, bool]:
@@ -104,7 +104,9 @@ def _gains(mu: Array, second: Array, law: Law) -> tuple[Array, float, bool]:
         return np.asarray((1 - part[rows]) * values[cell[rows]] + part[rows] * values[cell[rows] + 1])
 
     # All densities are masses of a cell, so that no scale of z over- or underflows.
-    kernels = [_kernel(law, offset, second[rows].mean(), width, step) for rows, width in zip(groups, widths, strict=True)]
+    kernels = [
+        _kernel(law, offset, second[rows].mean(), width, step) for rows, width in zip(groups, widths, strict=True)
+    ]
     spectrum = np.zeros(size // 2 + 1, dtype=np.complex128)
     for rows, kernel in zip(groups, kernels, strict=True):
         counts = np.bincount(cell[rows], 1 - part[rows], core) + np.bincount(cell[rows] + 1, part[rows], core)
@@ -123,8 +125,8 @@ def _gains(mu: Array, second: Array, law: Law) -> tuple[Array, float, bool]:
     # The entropy of a mixture of M laws falls short by (E[integral of q_i^2 / q] - 1) / 2M (delta method).
     correction = max(float(excess.mean()) - 1, 0.0) / (2 * len(mu))
     # Sharing each mu out to two points of the grid adds to its variance.
-    doubt = float(np.hypot(REMAINDER * correction, min(step / max(widths.min(), step), 1) ** 2 / 12))
-    return gain + correction, doubt, correction > LIMITED or step > 2 * widths.min() / STEPS
+    doubt = float(np.hypot(REMAINDER * correction, (step / max(widths.min(), step)) ** 2 / 12))
+    return gain + correction, doubt, doubt > LIMITED
 
 
 def _extent(law: Law, second: float) -> tuple[float, float]:
@@ -150,8 +152,8 @@ def _kernel(law: Law, offset: Array, second: float, width: float, step: float) -
     return np.asarray(kernel / kernel.sum())
 
 
-def _clustered_error(deviation: Array, image: npt.NDArray[np.int64]) -> Array:
-    """Standard error of the mean of rows of which those of one image belong together, shape (K,)."""
-    _, place = np.unique(image, return_inverse=True)
-    sums = np.stack([np.bincount(place, column) for column in deviation.T], axis=1)
-    return np.asarray(np.sqrt((sums * sums).sum(axis=0)) / len(deviation))
+def _clustered_error(gain: Array, image: npt.NDArray[np.int64]) -> float:
+    """Standard error of the mean of rows (M,) of which those of one image, in ascending order, belong together."""
+    starts = np.flatnonzero(np.diff(image, prepend=-1))
+    sums = np.add.reduceat(gain - gain.mean(), starts)
+    return float(np.sqrt((sums * sums).sum()) / len(gain))

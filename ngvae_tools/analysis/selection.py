@@ -98,7 +98,9 @@ RULES = {
     rule.name: rule
     for rule in (
         Rule("p", "below", 0.5, lambda scores, _: scores.p, "mean p (the paper, Section IV)"),
-        Rule("variance", "below", 0.5, lambda scores, _: scores.variance, "mean posterior variance (the paper, Table I)"),
+        Rule(
+            "variance", "below", 0.5, lambda scores, _: scores.variance, "mean posterior variance (the paper, Table I)"
+        ),
         Rule("active", "above", 0.01, lambda scores, _: scores.mu_variance, "active units (Burda et al. 2016)"),
         Rule("rate", "above", 0.1, _rate_above_floor, "rate above the family's floor, nats"),
         Rule("information", "above", 0.1, lambda scores, _: scores.information, "I(x; z_k), nats"),

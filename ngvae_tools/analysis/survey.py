@@ -165,7 +165,7 @@ class Findings:
             variance_std=np.sqrt(variances["variance"]) if "variance" in variances else None,
             p=means.get("p"),
             rate=means.get("rate"),
-            information=self.information_replicates,
+            information=None if self.information_replicates is None else np.maximum(self.information_replicates, 0.0),
         )
 
     def selection(self, rule: str, threshold: float | None = None) -> Selection | None:

@@ -99,7 +99,8 @@ def _encode(
         finite &= np.isfinite(heads.second).all(axis=1)
         if session.second_head == LOGVAR:
             with np.errstate(over="ignore"):
-                finite &= np.isfinite(np.exp(heads.second.astype(np.float64))).all(axis=1)
+                # In float32: what overflows there, a variance above 1e38, would overflow later in squares.
+                finite &= np.isfinite(np.exp(heads.second)).all(axis=1)
     # An image is whole or rejected, whatever its number of positions.
     whole = finite.reshape(-1, session.positions).all(axis=1)
     rows = np.repeat(whole, session.positions)

@@ -25,9 +25,7 @@ REDUNDANT = 1.5
 paper's sprites takes two dimensions for one, and closed curves and surfaces take more than their own dimension."""
 
 
-def notes_on(
-    findings: Findings, rules: Sequence[Selection], intrinsic: IntrinsicDimension | None
-) -> tuple[str, ...]:
+def notes_on(findings: Findings, rules: Sequence[Selection], intrinsic: IntrinsicDimension | None) -> tuple[str, ...]:
     """Sentences on what limits the verdict; `rules` begins with the one that was chosen."""
     redundancy = tuple(_on_redundancy(intrinsic))
     return (

@@ -143,9 +143,7 @@ def select_latents(
         _open_for(session, data_path, dataset_key, resize) as dataset,
         SelectionParts(folder, session.latent_dim * session.positions) as parts,
     ):
-        sources = EvidenceSources(
-            session, dataset, decoder=decoder, labels=labels, device=device, threads=threads
-        )
+        sources = EvidenceSources(session, dataset, decoder=decoder, labels=labels, device=device, threads=threads)
         encoding = time.perf_counter()
         survey = Survey(session.family, session.latent_dim, positions=session.positions, replicates=bootstrap)
         n_rejected = _stream(dataset, session, parts, survey, batch_size or default_batch_size(session), on_progress)
@@ -254,7 +252,9 @@ def _named(
     """The selection that was made before, and a sentence on where it comes from; None where a rule decides."""
     if dimensions is None and selection is None:
         return None, ()
-    named = [option for option, value in (("--dimensions", dimensions), ("--selection", selection)) if value is not None]
+    named = [
+        option for option, value in (("--dimensions", dimensions), ("--selection", selection)) if value is not None
+    ]
     named += [option for option, value in (("--rule", rule), ("--threshold", threshold)) if value is not None]
     if len(named) > 1:
         raise OptionError(

@@ -91,10 +91,13 @@ def analysis_record(
 ) -> AnalysisRecord:
     """The record of a data set that went through an encoder."""
     moments = findings.statistics.mu
-    covariance = moments.covariance() if moments.count > 1 else None
+    covariance = moments.covariance() if findings.n_images > 1 else None
     metrics, undefined = covariance_metrics(covariance)
     variance = findings.scores.variance
-    sampled = None if covariance is None or variance is None else covariance_metrics(covariance + np.diag(variance))[0]
+    sampled, undefined_of_samples = None, ()
+    if covariance is not None and variance is not None:
+        sampled, sentences = covariance_metrics(covariance + np.diag(variance))
+        undefined_of_samples = tuple(f"For samples of the posterior, {sentence}" for sentence in sentences)
     return AnalysisRecord(
         model=ModelInfo(
             path=str(session.path.resolve()),
@@ -129,7 +132,7 @@ def analysis_record(
         bootstrap=None if findings.replicates is None else bootstrap,
         truncation=truncation,
         supervised=supervised,
-        notes=(*session.notes, *verdict.notes, *undefined, *notes),
+        notes=(*session.notes, *verdict.notes, *undefined, *undefined_of_samples, *notes),
     )
 
 
@@ -170,7 +173,9 @@ def _columns(findings: Findings, scores: Scores) -> dict[str, Array | None]:
         "posterior_variance_std": scores.variance_std,
         "posterior_entropy": None if seen.entropy is None else seen.entropy.mean,
         "rate": scores.rate,
-        "rate_floor": None if floor is None else np.broadcast_to(np.asarray(floor, dtype=np.float64), seen.mu.mean.shape),
+        "rate_floor": None
+        if floor is None
+        else np.broadcast_to(np.asarray(floor, dtype=np.float64), seen.mu.mean.shape),
         "information": scores.information,
         "information_error": None if found is None else found.error,
         "snr": signal_to_noise(scores),
@@ -196,5 +201,3 @@ def _intervals(findings: Findings, scores: Scores) -> dict[str, Array]:
     }
     found = {name: interval(values) for name, values in replicates.items() if values is not None}
     return {name: ends for name, ends in found.items() if ends is not None}
-
-

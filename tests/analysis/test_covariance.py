@@ -189,13 +189,17 @@ def test_degenerate_covariances_have_no_nan_but_notes(matrix, undefined):
 def test_metrics_that_lack_the_same_thing_share_one_sentence():
     _, notes = covariance_metrics(np.eye(1))
     assert notes == (
-        "decorrelation, decorrelation_signed and decorrelation_correlation are not defined: they need at least two "
-        "dimensions that vary, and there are fewer.",
+        (
+            "decorrelation, decorrelation_signed and decorrelation_correlation are not defined: they need at least two "
+            "dimensions that vary, and there are fewer."
+        ),
     )
     _, notes = covariance_metrics(DUPLICATE)
     assert notes == (
-        "total_correlation is not defined: it needs linearly independent dimensions, and there are dimensions that "
-        "repeat others.",
+        (
+            "total_correlation is not defined: it needs linearly independent dimensions, and there are dimensions that "
+            "repeat others."
+        ),
     )
     assert [note.count(" are not defined: they need ") for note in covariance_metrics(np.zeros((3, 3)))[1]] == [1, 1]
     assert covariance_metrics(np.eye(3) + 0.1)[1] == ()

@@ -14,7 +14,10 @@ from ngvae_tools.record import P_BINS
 def posterior_of(n, dim, seed):
     rng = np.random.default_rng(seed)
     return Posterior(
-        rng.normal(size=(n, dim)), rng.gamma(2.0, size=(n, dim)), rng.normal(size=(n, dim)), rng.gamma(1.0, size=(n, dim))
+        rng.normal(size=(n, dim)),
+        rng.gamma(2.0, size=(n, dim)),
+        rng.normal(size=(n, dim)),
+        rng.gamma(1.0, size=(n, dim)),
     )
 
 
