@@ -94,7 +94,8 @@ def analysis_record(
     covariance = moments.covariance() if findings.n_images > 1 else None
     metrics, undefined = covariance_metrics(covariance)
     variance = findings.scores.variance
-    sampled, undefined_of_samples = None, ()
+    sampled = None
+    undefined_of_samples: tuple[str, ...] = ()
     if covariance is not None and variance is not None:
         sampled, sentences = covariance_metrics(covariance + np.diag(variance))
         undefined_of_samples = tuple(f"For samples of the posterior, {sentence}" for sentence in sentences)
