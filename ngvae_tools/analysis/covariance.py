@@ -62,7 +62,7 @@ def total_correlation(covariance: Array) -> float:
     eigenvalues = np.linalg.eigvalsh(_correlation(varying))
     # Below this an eigenvalue is rounding: its logarithm would be noise.
     if eigenvalues[0] <= len(eigenvalues) * np.finfo(np.float64).eps * eigenvalues[-1]:
-        raise _undefined("total_correlation", "linearly independent dimensions", "dimensions that repeat others")
+        raise _undefined("total_correlation", "linearly independent dimensions", "dimensions that others determine")
     return max(0.0, -0.5 * float(np.log(eigenvalues).sum()))
 
 

@@ -46,7 +46,8 @@ def decode_file(path: Path) -> npt.NDArray[Any]:
 
     L and 1-bit: one channel of uint8 (1-bit as 0 and 255). LA: two. Palette: RGB, with transparency RGBA.
     CMYK, YCbCr, LAB, HSV: RGB. 16-bit and fitting 32-bit integers: one channel of uint16. F: one of float32.
-    Of a file with several frames or pages, the first. Pillow reads colour with 16 bits a channel as 8 bits.
+    Pillow reads colour with 16 bits a channel as 8 bits. A file with several frames or pages is no image; of a
+    camera's JPEG with previews (MPO) the first counts.
 
     Raises:
         UnusableImageError: For any reason, which its text gives.
@@ -54,6 +55,7 @@ def decode_file(path: Path) -> npt.NDArray[Any]:
     try:
         with path.open("rb") as file, Image.open(file, formats=formats()) as image:
             _refuse_bomb(image)
+            _refuse_stack(image)
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
             array = _as_array(image)
@@ -72,6 +74,13 @@ def _refuse_bomb(image: Image.Image) -> None:
     limit, pixels = Image.MAX_IMAGE_PIXELS, image.width * image.height
     if limit is not None and pixels > limit:
         raise UnusableImageError(f"has {pixels} pixels, more than the safe {limit}")
+
+
+def _refuse_stack(image: Image.Image) -> None:
+    # One of many pages would pass for the whole: a stack of 60 slices for one image.
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":
+        raise UnusableImageError(f"holds {frames} frames or pages; save each as a file of its own, or all as HDF5")
 
 
 def _as_array(image: Image.Image) -> npt.NDArray[Any]:

@@ -8,8 +8,9 @@ import numpy as np
 
 from ngvae_tools.analysis.selection import GIVEN
 from ngvae_tools.analysis.survey import Findings
-from ngvae_tools.posteriors import NormalGammaPosterior
+from ngvae_tools.posteriors import GaussianPosterior, NormalGammaPosterior
 from ngvae_tools.record import IntrinsicDimension, Selection
+from ngvae_tools.report.words import indices
 
 CLOSE = 0.05
 """A mean p or mean posterior variance this near to the threshold could fall on its other side in another training."""
@@ -19,6 +20,10 @@ UNSETTLED_P = 0.3
 
 GROWN = 4.0
 """Variance of mu from which the scale of a dimension that p calls uninformative has grown beyond the prior's."""
+
+FAR_MEAN, FAR_VARIANCE = 1.5, 1.5
+"""Mean of mu, and mean posterior variance, beyond which latents are far from a prior N(0, 1): at its optimum a VAE has a
+mean near 0, and no posterior wider than the prior."""
 
 REDUNDANT = 1.5
 """Informative dimensions per dimension of their cloud from which a code is called redundant; the hue circle of the
@@ -30,6 +35,7 @@ def notes_on(findings: Findings, rules: Sequence[Selection], intrinsic: Intrinsi
     redundancy = tuple(_on_redundancy(intrinsic))
     return (
         *_on_the_family(findings),
+        *_on_the_prior(findings),
         *_on_agreement(findings, rules),
         *redundancy,
         *_on_the_choice(rules[0], redundant=bool(redundancy)),
@@ -39,8 +45,8 @@ def notes_on(findings: Findings, rules: Sequence[Selection], intrinsic: Intrinsi
 
 
 def listed(dimensions: Sequence[int]) -> str:
-    """`dimension 3`, `dimensions 3, 5`."""
-    return f"dimension{'s' if len(dimensions) > 1 else ''} {', '.join(str(k) for k in dimensions)}"
+    """`dimension 3`, `dimensions 3, 5`, `dimensions 0-4`."""
+    return f"dimension{'s' if len(dimensions) > 1 else ''} {indices(dimensions)}"
 
 
 def _counted(count: int) -> str:
@@ -62,13 +68,31 @@ def _on_the_family(findings: Findings) -> Iterator[str]:
         )
 
 
+def _on_the_prior(findings: Findings) -> Iterator[str]:
+    """Swapped heads, a standard deviation named as log-variance and a wrong input range all show here."""
+    mean, variance = findings.statistics.mu.mean, findings.scores.variance
+    if not isinstance(findings.family, GaussianPosterior) or variance is None:
+        return
+    far = np.flatnonzero((np.abs(mean) > FAR_MEAN) | (variance > FAR_VARIANCE)).tolist()
+    if far:
+        worst = max(far, key=lambda k: max(abs(mean[k]), variance[k]))
+        yield (
+            f"The latents of {listed(far)} are far from a prior N(0, 1) (dimension {worst}: mean {mean[worst]:.2f}, mean "
+            f"posterior variance {variance[worst]:.3g}): check which head is which, that it is the logarithm of a "
+            "variance, and the range of the input. With a small weight on the rate they can be right."
+        )
+
+
 def _on_agreement(findings: Findings, rules: Sequence[Selection]) -> Iterator[str]:
     judged = [rule for rule in rules if rule.rule != GIVEN]
     if len({rule.informative for rule in judged}) < 2:
         return
     by_name = {rule.rule: rule for rule in judged}
     counts = ", ".join(f"{rule.rule} {rule.count}" for rule in judged)
-    yield f"The rules disagree on how many dimensions are informative: {counts}."
+    yield (
+        f"The rules disagree on how many dimensions are informative: {counts}. Information says what a dimension "
+        "carries, select-latents --decoder what it is worth."
+    )
     p, carried = by_name.get("p"), by_name.get("information")
     if p is None or carried is None:
         return
@@ -82,9 +106,10 @@ def _on_agreement(findings: Findings, rules: Sequence[Selection]) -> Iterator[st
             if grown
             else "a dimension can carry a little at the uninformative law"
         )
+        among = "" if len(hidden) == carried.count else f", {listed(hidden)} among them"
         yield (
-            f"p calls {_counted(p.count)} informative, but {carried.count} carry more than {carried.threshold:g} nat, "
-            f"{listed(hidden)} among them: {reason}."
+            f"p calls {_counted(p.count)} informative, but {carried.count} carry more than {carried.threshold:g} nat"
+            f"{among}: {reason}."
         )
     if empty:
         yield (
@@ -100,8 +125,9 @@ def _on_redundancy(intrinsic: IntrinsicDimension | None) -> Iterator[str]:
     if used >= top + 2 and used >= REDUNDANT * top:
         low, high = intrinsic.two_nn_interval
         yield (
-            f"{used} dimensions carry a cloud of about {intrinsic.two_nn:.1f} dimensions (TwoNN, {low:.1f} to "
-            f"{high:.1f}): the code is redundant. Raise sigma or beta, so that each dimension must earn its rate."
+            f"The {used} dimensions that carry information span a cloud of about {intrinsic.two_nn:.1f} dimensions "
+            f"(TwoNN, {low:.1f} to {high:.1f}): the code is redundant. Raise sigma or beta, so that each dimension "
+            "must earn its rate."
         )
 
 

@@ -198,7 +198,7 @@ def test_metrics_that_lack_the_same_thing_share_one_sentence():
     assert notes == (
         (
             "total_correlation is not defined: it needs linearly independent dimensions, and there are dimensions that "
-            "repeat others."
+            "others determine."
         ),
     )
     assert [note.count(" are not defined: they need ") for note in covariance_metrics(np.zeros((3, 3)))[1]] == [1, 1]

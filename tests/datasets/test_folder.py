@@ -97,6 +97,23 @@ def test_non_finite_images_are_rejected(tmp_path):
     assert dataset.read(1, 2)[1][0].reason == "holds non-finite values"
 
 
+@pytest.mark.parametrize("suffix", ["tiff", "gif", "png", "webp"])
+def test_a_stack_of_pages_is_no_image(tmp_path, suffix):
+    pages = [Image.fromarray(noise(8, 8, 3)) for _ in range(3)]
+    save(tmp_path / "a.png", noise(8, 8, 3))
+    pages[0].save(tmp_path / f"b.{suffix}", save_all=True, append_images=pages[1:])
+    (rejection,) = FolderImages(tmp_path).read(0, 2)[1]
+    assert rejection.reason == "holds 3 frames or pages; save each as a file of its own, or all as HDF5"
+
+
+def test_a_photograph_with_a_preview_is_an_image(tmp_path):
+    photograph, preview = Image.fromarray(noise(32, 32, 3)), Image.fromarray(noise(8, 8, 3))
+    photograph.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[preview])
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert (image.format, image.n_frames) == ("MPO", 2)
+    assert decode_file(tmp_path / "a.jpg").shape == (32, 32, 3)
+
+
 def test_too_many_pixels_are_rejected(tmp_path, monkeypatch):
     save(tmp_path / "a.png", noise(20, 20))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)

@@ -111,7 +111,7 @@ def test_a_duplicated_dimension(analyse):
     weights[0, 0] = weights[0, 1] = weights[1, 2] = 1.0
     record = analyse(weights, constant=math.log(0.02))
     assert record.metrics.total_correlation is None
-    assert any("total_correlation is not defined" in note and "repeat others" in note for note in record.notes)
+    assert any("total_correlation is not defined" in note and "others determine" in note for note in record.notes)
     assert record.dimensions[0].information == record.dimensions[1].information
     assert record.metrics.participation_ratio == pytest.approx(9 / 5, abs=0.05)
     assert record.intrinsic_dimension.dimensions == (0, 1, 2)

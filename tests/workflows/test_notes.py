@@ -84,7 +84,7 @@ def test_a_redundant_code_is_not_told_to_grow():
     found = verdict(GAUSSIAN, mu, -8.0)
     assert found.selection.count == 15
     (note,) = said(found.notes, "redundant")
-    assert note.startswith("15 dimensions carry a cloud of about ")
+    assert note.startswith("The 15 dimensions that carry information span a cloud of about ")
     assert 4 < found.intrinsic.two_nn < 6
     assert "Raise sigma or beta" in note
     assert not said(found.notes, "larger --latent-dim")
@@ -121,9 +121,8 @@ def test_grown_scales_hide_from_p_and_information_finds_them():
     # SCIENCE.md section 2: every p near 1, every dimension carries information.
     found = verdict(PAPER, spread([10.0] * 15), 1.0)
     assert found.selection.count == 0
-    (note,) = said(found.notes, "among them")
-    assert note.startswith("p calls 0 dimensions informative, but 15 carry more than 0.1 nat, dimensions 0, 1, 2,")
-    assert "the scale of mu has grown" in note
+    (note,) = said(found.notes, "p calls")
+    assert note.startswith("p calls 0 dimensions informative, but 15 carry more than 0.1 nat: the scale of mu has grown")
     (counts,) = said(found.notes, "The rules disagree")
     assert "p 0" in counts
     assert "information 15" in counts
@@ -203,3 +202,25 @@ def test_no_dimension_carries_information():
 def test_dimensions_are_listed():
     assert listed([3]) == "dimension 3"
     assert listed([3, 5]) == "dimensions 3, 5"
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation", "logvar", "told"),
+    [
+        (0.0, 0.98, np.log(0.04), False),  # a used dimension at the optimum: variances sum to one
+        (0.0, 0.05, -0.01, False),  # a collapsed one
+        (-3.2, 1.0, np.log(0.04), True),  # images given in another range
+        (-3.9, 0.9, 0.3, True),  # swapped heads: the log-variance is taken for mu
+        (0.0, 0.98, 0.6, True),  # a standard deviation is taken for the log-variance
+    ],
+)
+def test_latents_far_from_the_prior_are_doubted(mean, deviation, logvar, told):
+    mu = spread([1.0, deviation]) + np.array([0.0, mean])
+    notes = verdict(GAUSSIAN, mu, np.array([np.log(0.04), logvar])).notes
+    assert [note.startswith("The latents of dimension 1 are far from") for note in said(notes, "prior N(0, 1)")] == (
+        [True] if told else []
+    )
+
+
+def test_other_families_are_not_measured_by_that_prior():
+    assert not said(verdict(PAPER, 10 + spread([10.0, 10.0]), np.array([1.0, 1.0])).notes, "prior N(0, 1)")
