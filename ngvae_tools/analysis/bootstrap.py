@@ -16,6 +16,9 @@ from ngvae_tools.analysis.moments import BLOCK, Array
 
 CONFIDENCE = 0.95
 
+LEAST_FINITE = 0.9
+"""Share of the replicates that must have a value: four images are enough for a variance, three are not."""
+
 
 class Weights:
     """The weights of the replicates, made block by block.
@@ -90,11 +93,18 @@ def _sums(rows: Array, positions: int) -> Array:
 
 
 def interval(replicates: Array) -> Array | None:
-    """Percentile interval of replicates (R, ...), shape (2, ...); None where a replicate is not finite."""
-    if not np.isfinite(replicates).all():
+    """Percentile interval of replicates (R, ...), shape (2, ...); None where too few of them are finite."""
+    whole = finite(replicates)
+    if whole is None:
         return None
     tail = (1 - CONFIDENCE) / 2
-    return np.asarray(np.quantile(replicates, [tail, 1 - tail], axis=0))
+    return np.asarray(np.quantile(whole, [tail, 1 - tail], axis=0))
+
+
+def finite(replicates: Array) -> Array | None:
+    """The replicates (R, ...) less those that hold too few images to have a value; None where those are too many."""
+    whole = replicates[np.isfinite(replicates).reshape(len(replicates), -1).all(axis=1)]
+    return whole if len(whole) >= LEAST_FINITE * len(replicates) else None
 
 
 def count_interval(counts: npt.NDArray[np.int64]) -> tuple[int, int]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from ngvae_tools.analysis.comparisons import StoredRows, comparable, compare_dimensions, compare_jointly, smallest_shift
 from ngvae_tools.analysis.drift import SETTINGS, DimensionDrift, Drift, DriftSide, JointDrift
+from ngvae_tools.analysis.indices import indices
 from ngvae_tools.analysis.ranges import Outside
 from ngvae_tools.record import AnalysisRecord
 
@@ -83,7 +84,7 @@ def _verdict(
     sentences = []
     if differing:
         told = "; ".join(f"{row.index} ({_how(row)})" for row in differing[:_NAMED])
-        more = f"; and {len(differing) - _NAMED} more" if len(differing) > _NAMED else ""
+        more = f"; and in {indices(row.index for row in differing[_NAMED:])}" if len(differing) > _NAMED else ""
         sentences.append(f"The data sets differ in {_named(differing)} {told}{more}.")
     if joint is not None and joint.differs and not differing:
         sentences.append(
@@ -104,11 +105,12 @@ def _verdict(
         sentences.append(f"No difference{matter} beyond chance was found in {scope}{power}.")
     if negligible:
         subject = (
-            f"Dimension {negligible[0]} differs" if len(negligible) == 1 else f"Dimensions {_list(negligible)} differ"
+            f"Dimension {negligible[0]} differs" if len(negligible) == 1 else f"Dimensions {indices(negligible)} differ"
         )
         sentences.append(f"{subject} beyond chance, but by a negligible amount.")
     if outside is not None and outside.n_images:
-        sentences.append(_outside(outside))
+        differs = bool(differing) or (joint is not None and joint.differs)
+        sentences.append(_outside(outside, differs=differs))
     return " ".join(sentences)
 
 
@@ -129,15 +131,19 @@ def _how(row: DimensionDrift) -> str:
     return ", ".join(list(dict.fromkeys(told))[:2])
 
 
-def _outside(outside: Outside) -> str:
-    number, images = outside.n_outside, outside.n_images
+def _outside(outside: Outside, *, differs: bool) -> str:
+    """The share outside A's range, which is no comfort where the data sets differ within it."""
+    number, images, share = outside.n_outside, outside.n_images, outside.share or 0.0
+    told = f"{number:,} of {images:,} images of B {'lies' if number == 1 else 'lie'} outside the range seen in A"
     if not number:
-        return f"None of the {images:,} images of B lies outside the range seen in A."
-    verb = "lies" if number == 1 else "lie"
-    return (
-        f"{number:,} of {images:,} images of B {verb} outside the range seen in A ({_share(outside.share or 0.0)}; "
-        f"by chance up to {_share(outside.by_chance)})."
-    )
+        told = "the image of B lies" if images == 1 else f"all {images:,} images of B lie"
+        told += " within the range seen in A"
+    hidden = "a change within the range does not show in that"
+    if differs and share <= outside.by_chance:
+        details = f" ({_share(share)}); {hidden}" if number else f"; {hidden}"
+    else:
+        details = f" ({_share(share)}; by chance up to {_share(outside.by_chance)})" if number else ""
+    return f"Taking each dimension alone, {told}{details}."
 
 
 def _share(value: float) -> str:
@@ -215,8 +221,4 @@ def _named(rows: tuple[DimensionDrift, ...]) -> str:
 
 
 def _dimensions(values: Sequence[int]) -> str:
-    return f"Dimension {values[0]} is" if len(values) == 1 else f"Dimensions {_list(values)} are"
-
-
-def _list(values: Iterable[int]) -> str:
-    return ", ".join(str(v) for v in values)
+    return f"Dimension {values[0]} is" if len(values) == 1 else f"Dimensions {indices(values)} are"

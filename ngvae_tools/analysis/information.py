@@ -30,6 +30,10 @@ STEPS = 16
 
 LARGEST_GRID = 2**16
 
+OUTLIERS, FAR = 0.001, 10
+"""Share of the rows on each side that may be moved, and the distance that is left between them and the others, in
+ranges of the others."""
+
 REACH = 12
 """Widths on both sides at which a posterior is cut off at the least; the Student-t laws have mass 1e-7 beyond."""
 
@@ -88,6 +92,7 @@ def _gains(mu: Array, second: Array, law: Law) -> tuple[Array, float, bool]:
 
     groups = np.array_split(np.argsort(second, kind="stable"), min(GROUPS, len(mu)))
     widths, reaches = np.array([_extent(law, second[rows].mean()) for rows in groups]).T
+    mu = _drawn_in(mu, reaches.max())
     low, high = mu.min(), mu.max()
     span = high - low + 2 * reaches.max()
     if not span > 0:
@@ -127,6 +132,14 @@ def _gains(mu: Array, second: Array, law: Law) -> tuple[Array, float, bool]:
     # Sharing each mu out to two points of the grid adds to its variance.
     doubt = float(np.hypot(REMAINDER * correction, (step / max(widths.min(), step)) ** 2 / 12))
     return gain + correction, doubt, doubt > LIMITED
+
+
+def _drawn_in(mu: Array, reach: float) -> Array:
+    """Rows far outside all others moved nearer: still apart from them, but not so far that the grid becomes coarse."""
+    ends = np.quantile(mu, OUTLIERS, method="higher"), np.quantile(mu, 1 - OUTLIERS, method="lower")
+    low, high = min(ends), max(ends)
+    room = FAR * (high - low) + 2 * reach
+    return np.clip(mu, low - room, high + room)
 
 
 def _extent(law: Law, second: float) -> tuple[float, float]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
-from ngvae_tools.analysis.bootstrap import Replicates, Weights, count_interval
+from ngvae_tools.analysis.bootstrap import Replicates, Weights, count_interval, finite
 from ngvae_tools.analysis.information import Information, information
 from ngvae_tools.analysis.moments import BLOCK, Array, Moments
 from ngvae_tools.analysis.sample import Rows, Sample, Sampler, sample_size
@@ -175,9 +175,10 @@ class Findings:
 
     def _count_interval(self, rule: str, threshold: float) -> tuple[int, int] | None:
         score = None if self.replicate_scores is None else RULES[rule].score(self.replicate_scores, self.family)
-        if score is None or not np.isfinite(score).all():
+        whole = None if score is None else finite(score)
+        if whole is None:
             return None
-        return count_interval(verdicts(score, rule, threshold).sum(axis=-1))
+        return count_interval(verdicts(whole, rule, threshold).sum(axis=-1))
 
 
 def _columns(posterior: Posterior, p: Array | None) -> list[Array]:

@@ -77,11 +77,17 @@ def standardised_shift(a: Moments4, b: Moments4) -> Estimate:
 
 
 def variance_ratio(a: Moments4, b: Moments4) -> Estimate:
-    """Variance of B over variance of A, by the delta method on its logarithm (Bonett 2006, without his pooling)."""
+    """Variance of B over variance of A, by the delta method on its logarithm (Bonett 2006, without his pooling).
+
+    Where one of them is constant the p value is the chance that all rows that differ from the constant come to lie
+    in the other.
+    """
     from scipy import stats
 
     if min(a.variance, b.variance) <= 0:
-        return Estimate(None, None, 1.0 if a.variance == b.variance else None)
+        if a.variance == b.variance:
+            return Estimate(None, None, 1.0)
+        return Estimate(0.0, None, _stuck(a, b)) if b.variance <= 0 else Estimate(None, None, _stuck(b, a))
     error = math.sqrt(log_variance_error(a) ** 2 + log_variance_error(b) ** 2)
     value = math.log(b.variance / a.variance)
     freedom = min(a.count, b.count) - 1
@@ -90,14 +96,41 @@ def variance_ratio(a: Moments4, b: Moments4) -> Estimate:
     return Estimate(_exp(value), interval, float(2 * stats.t.sf(abs(value) / error, freedom)))
 
 
-def equal_spread(x: Array, y: Array) -> float | None:
-    """P value of equal spread about the medians (Brown and Forsythe 1974); None where neither sample varies.
+def _stuck(varied: Moments4, constant: Moments4) -> float:
+    """P value of a constant against a data set that varies, both drawn from one law.
 
-    Unlike the interval of `variance_ratio` it keeps its level for few rows of a skewed or heavy-tailed law.
+    By Cauchy and Schwarz at least n E[d^2]^2 / E[d^4] of the n rows that vary differ from the constant, d being their
+    distance to it.
+    """
+    from scipy.special import gammaln
+
+    shift, deviation = varied.mean - constant.mean, math.sqrt(varied.variance)
+    square = shift**2 + varied.variance
+    fourth = (
+        shift**4
+        + 6 * shift**2 * varied.variance
+        + 4 * shift * varied.skewness * deviation**3
+        + varied.kurtosis * deviation**4
+    )
+    total = varied.count + constant.count
+    left = total - math.ceil(varied.count * square**2 / max(fourth, square**2))
+
+    def log_ways(of: int) -> float:
+        return float(gammaln(of + 1) - gammaln(of - constant.count + 1))
+
+    return min(1.0, math.exp(log_ways(left) - log_ways(total)))
+
+
+def equal_spread(x: Array, y: Array) -> float | None:
+    """P value of equal spread about the medians (Brown and Forsythe 1974); None where no distance to them varies.
+
+    Two rows are equally far from their median whatever they are, so three are needed. Unlike the interval of
+    `variance_ratio` it keeps its level for few rows of a skewed or heavy-tailed law.
     """
     from scipy import stats
 
-    if min(len(x), len(y)) < 2 or not max(np.ptp(x), np.ptp(y)) > 0:
+    distances = [np.abs(values - np.median(values)) for values in (x, y)]
+    if min(len(x), len(y)) < 3 or not max(map(np.ptp, distances)) > 0:
         return None
     return float(stats.levene(x, y, center="median").pvalue)
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ngvae_tools.analysis.indices import indices
 from ngvae_tools.analysis.selection import GIVEN
 from ngvae_tools.analysis.survey import Findings
 from ngvae_tools.posteriors import GaussianPosterior, NormalGammaPosterior
 from ngvae_tools.record import IntrinsicDimension, Selection
-from ngvae_tools.report.words import indices
 
 CLOSE = 0.05
 """A mean p or mean posterior variance this near to the threshold could fall on its other side in another training."""
@@ -22,8 +22,8 @@ GROWN = 4.0
 """Variance of mu from which the scale of a dimension that p calls uninformative has grown beyond the prior's."""
 
 FAR_MEAN, FAR_VARIANCE = 1.5, 1.5
-"""Mean of mu, and mean posterior variance, beyond which latents are far from a prior N(0, 1): at its optimum a VAE has a
-mean near 0, and no posterior wider than the prior."""
+"""Mean of mu, and mean posterior variance, beyond which latents are far from a prior N(0, 1): at its optimum a VAE has
+a mean near 0, and no posterior wider than the prior."""
 
 REDUNDANT = 1.5
 """Informative dimensions per dimension of their cloud from which a code is called redundant; the hue circle of the
@@ -38,7 +38,7 @@ def notes_on(findings: Findings, rules: Sequence[Selection], intrinsic: Intrinsi
         *_on_the_prior(findings),
         *_on_agreement(findings, rules),
         *redundancy,
-        *_on_the_choice(rules[0], redundant=bool(redundancy)),
+        *_on_the_choice(rules, several=findings.n_images > 1, redundant=bool(redundancy)),
         *_on_single_images(findings),
         *_on_the_sample(findings),
     )
@@ -71,14 +71,15 @@ def _on_the_family(findings: Findings) -> Iterator[str]:
 def _on_the_prior(findings: Findings) -> Iterator[str]:
     """Swapped heads, a standard deviation named as log-variance and a wrong input range all show here."""
     mean, variance = findings.statistics.mu.mean, findings.scores.variance
-    if not isinstance(findings.family, GaussianPosterior) or variance is None:
+    moves = findings.scores.mu_variance
+    if not isinstance(findings.family, GaussianPosterior) or variance is None or moves is None or not moves.any():
         return
     far = np.flatnonzero((np.abs(mean) > FAR_MEAN) | (variance > FAR_VARIANCE)).tolist()
     if far:
         worst = max(far, key=lambda k: max(abs(mean[k]), variance[k]))
         yield (
-            f"The latents of {listed(far)} are far from a prior N(0, 1) (dimension {worst}: mean {mean[worst]:.2f}, mean "
-            f"posterior variance {variance[worst]:.3g}): check which head is which, that it is the logarithm of a "
+            f"The latents of {listed(far)} are far from a prior N(0, 1) (dimension {worst}: mean {mean[worst]:.2f}, "
+            f"mean posterior variance {variance[worst]:.3g}): check which head is which, that it is the logarithm of a "
             "variance, and the range of the input. With a small weight on the rate they can be right."
         )
 
@@ -131,14 +132,17 @@ def _on_redundancy(intrinsic: IntrinsicDimension | None) -> Iterator[str]:
         )
 
 
-def _on_the_choice(chosen: Selection, *, redundant: bool) -> Iterator[str]:
+def _on_the_choice(rules: Sequence[Selection], *, several: bool, redundant: bool) -> Iterator[str]:
+    chosen = rules[0]
     if chosen.rule in {"p", "variance"}:
         close = [k for k, score in enumerate(chosen.score) if abs(score - chosen.threshold) < CLOSE]
         if close:
             subject = listed(close).capitalize()
             verb = "lie" if len(close) > 1 else "lies"
             yield f"{subject} {verb} within {CLOSE:g} of the threshold: the count is not settled there."
-    if chosen.rule != GIVEN and chosen.count == len(chosen.score) > 1 and not redundant:
+    carried = next((rule for rule in rules if rule.rule == "information"), chosen)
+    full = chosen.count == carried.count == len(chosen.score) > 1
+    if full and chosen.rule != GIVEN and several and not redundant:
         yield "Every dimension is informative: the data may need more; train with a larger --latent-dim."
 
 
@@ -155,7 +159,8 @@ def _on_the_sample(findings: Findings) -> Iterator[str]:
         yield "One image has no spread: information, variances over images and intervals are not defined."
     elif findings.replicates is not None and not np.isfinite(findings.replicates["mu"][1]).all():
         yield (
-            f"Some bootstrap replicates hold too few of {findings.n_images} images, so not every interval is defined."
+            f"Some bootstrap replicates hold too few of the {findings.n_images} images: they are left out, and where "
+            "they are many there is no interval."
         )
     if findings.information is None:
         return

@@ -32,7 +32,8 @@ def report(
         refuse_existing(Path(html), overwrite=overwrite, found="something of that name")
     found = open_sources([Path(source) for source in sources]) if sources else find_sources(Path())
     seen = [named.record.data.fingerprint for named in found.analyses]
-    if len(set(seen)) < len(seen):
+    # Analyses that were named are matched, or told why not; among those found, only those of the same data.
+    if len(set(seen)) < len(seen) or (sources and len(seen) > 1):
         from ngvae_tools.workflows.stability import stability
 
         found = dataclasses.replace(found, stability=stability(found.analyses))

@@ -125,7 +125,10 @@ def test_an_interval_needs_finite_replicates():
     low, high = interval(values)
     np.testing.assert_allclose(low, np.quantile(values, 0.025, axis=0))
     np.testing.assert_allclose(high, np.quantile(values, 0.975, axis=0))
-    values[3, 1] = np.nan
+    values[:10, 1] = np.nan
+    low, high = interval(values)
+    np.testing.assert_allclose(low, np.quantile(values[10:], 0.025, axis=0))
+    values[10, 0] = np.inf
     assert interval(values) is None
 
 

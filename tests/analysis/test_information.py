@@ -316,3 +316,14 @@ def test_equal_input_gives_equal_bits():
     one, other = (measure(mu, second, mixture(0.1, 2)) for _ in range(2))
     for name, (a, b) in itertools.product(("nats", "error", "gain"), [(one, other)]):
         assert getattr(a, name).tobytes() == getattr(b, name).tobytes()
+
+
+@pytest.mark.parametrize("outlier", [1e3, 1e6, -1e9])
+def test_one_outlier_does_not_make_the_grid_coarse(outlier):
+    mu = np.random.default_rng(0).normal(size=(5000, 1))
+    logvar = np.full((5000, 1), 2 * np.log(0.135))
+    clean = measure(mu, logvar)
+    mu[3] = outlier
+    found = measure(mu, logvar)
+    assert found.nats[0] == pytest.approx(clean.nats[0], abs=0.01)
+    assert not found.limited[0]

@@ -91,7 +91,19 @@ def test_constant_dimensions_have_no_unit_but_a_p_value():
     # One of the 184,756 ways to draw ten of twenty, and its mirror image.
     assert (moved.value, moved.p_value) == (None, pytest.approx(2 / 184756))
     assert two_sample.variance_ratio(constant, constant).p_value == 1.0
-    assert two_sample.variance_ratio(constant, Moments4(10, 2.0, 1.0)) == two_sample.Estimate()
+    # Of eleven rows at least ceil(10 * 4 / 10) = 4 differ from the constant, all in the ten that vary:
+    # C(16, 10) / C(20, 10).
+    assert two_sample.variance_ratio(constant, Moments4(10, 2.0, 1.0)).p_value == pytest.approx(8008 / 184756)
+    assert two_sample.variance_ratio(constant, Moments4(10, 2.0, 1.0)).value is None
+
+
+def test_a_variance_that_falls_to_zero_is_beyond_chance():
+    stuck = two_sample.variance_ratio(Moments4(500, 0.0, 1.0), Moments4(500, 0.0, 0.0))
+    assert (stuck.value, stuck.interval) == (0.0, None)
+    assert stuck.p_value < 1e-30
+    # Two values, half of the rows each: exactly 50 of 100 differ from the constant.
+    coins = two_sample.variance_ratio(Moments4(100, 0.5, 0.25, 0.0, 1.0), Moments4(5, 1.0, 0.0))
+    assert coins.p_value == pytest.approx(math.comb(55, 5) / math.comb(105, 5))
 
 
 def test_error_of_a_log_variance_is_that_of_the_normal_law():
@@ -155,6 +167,14 @@ def test_histograms_of_p():
 def test_equal_spread_where_nothing_varies():
     assert two_sample.equal_spread(np.ones(5), np.ones(4)) is None
     assert two_sample.equal_spread(np.ones(1), np.arange(4.0)) is None
+
+
+def test_two_rows_say_nothing_of_their_spread():
+    # Both are equally far from their median, so the statistic would divide by zero.
+    assert two_sample.equal_spread(np.array([0.0, 1.0]), np.array([0.0, 9.0])) is None
+    assert two_sample.equal_spread(np.array([0.1, 0.7]), np.array([0.1, 0.7])) is None
+    assert two_sample.equal_spread(np.array([-1.0, -1.0, 1.0, 1.0]), np.array([-3.0, 3.0, 3.0, -3.0])) is None
+    assert 0 < two_sample.equal_spread(np.array([0.0, 1.0, 5.0]), np.array([0.0, 9.0, 2.0])) <= 1
 
 
 class TestEnergy:
