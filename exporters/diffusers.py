@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from exporters.export import ExportReport
 from exporters.foreign import export_decoder, export_encoder
 from exporters.heads import Dimensions
-from exporters.prepare import prepared
+from exporters.prepare import check_module, prepared
 from ngvae_tools.contract import Resize
 from ngvae_tools.errors import OptionError
 
@@ -110,6 +110,7 @@ def _latent_shape(autoencoder: nn.Module, example: Any) -> torch.Size:
 
 
 def _check(autoencoder: Any) -> None:
+    check_module(autoencoder)
     if not all(hasattr(autoencoder, name) for name in ("encode", "decode", "config")):
         expected, found = "an AutoencoderKL with encode, decode and config", "one without"
         remedy = "export what returns (mu, logvar) with export_encoder"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from exporters.export import CHECKED_BATCHES, ExportReport, export_sample_decoder, export_sample_encoder
 from exporters.graph import first_line
 from exporters.heads import Dimensions, HeadPlan, Key, check_heads, fields_of, plan_heads
-from exporters.prepare import prepared
+from exporters.prepare import check_module, prepared
 from exporters.scaling import SCALES, PerChannel, Range, Scaling, check_sample_type, samples_of
 from ngvae_tools.contract import Family, InputScale, ModelMetadata, Resize
 from ngvae_tools.errors import ExportError, OptionError
@@ -69,6 +69,7 @@ def export_encoder(
         OptionError: An argument cannot be used.
         OutputError: The file cannot be written.
     """
+    check_module(module)
     images = _checked_tensor(example, {4}, "images of shape (B, C, H, W)")
     scaling = Scaling.of(input_range, mean, std, images.shape[1])
     scaling.check(images)
@@ -141,6 +142,7 @@ def export_decoder(
         OptionError: An argument cannot be used.
         OutputError: The file cannot be written.
     """
+    check_module(module)
     z = _checked_tensor(example, {2, 4}, "latents z of shape (B, K) or (B, C, h, w)")
     check_sample_type(sample_type)
     with prepared(module) as ready:

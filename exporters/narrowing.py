@@ -24,14 +24,17 @@ def narrowed(
     value.type.tensor_type.shape.dim[1].dim_value = len(kept)
     if len(kept) == len(mean):
         return pruned, True
-    folded = in_weights and _fold(graph, latent, kept, mean)
+    rank = len(value.type.tensor_type.shape.dim)
+    folded = in_weights and _fold(graph, latent, kept, mean, rank=rank)
     if not folded:
-        _put_in_front(graph, latent, kept, mean, rank=len(value.type.tensor_type.shape.dim))
+        _put_in_front(graph, latent, kept, mean, rank=rank)
     strip(graph)
     return pruned, folded
 
 
-def _fold(graph: onnx.GraphProto, latent: str, kept: Sequence[int], mean: npt.NDArray[np.float64]) -> bool:
+def _fold(
+    graph: onnx.GraphProto, latent: str, kept: Sequence[int], mean: npt.NDArray[np.float64], *, rank: int
+) -> bool:
     """Take the dropped dimensions out of the one node that reads z: their part is a constant, added to its bias."""
     readers = [node for node in graph.node if latent in uses(node)]
     node = readers[0]
@@ -44,7 +47,8 @@ def _fold(graph: onnx.GraphProto, latent: str, kept: Sequence[int], mean: npt.ND
     if weight.dtype != np.float32:
         return False
     old = bias[0].astype(np.float64) if bias else np.zeros(1)
-    if node.op_type == "MatMul" and weight.ndim == 2:
+    # Of a spatial latent it multiplies the columns, not the channels.
+    if node.op_type == "MatMul" and weight.ndim == rank == 2:
         columns, options = weight, {}
     elif node.op_type == "Gemm" and not options.get("transA") and (old.ndim < 2 or old.shape[0] == 1):
         columns = options.get("alpha", 1.0) * (weight.T if options.get("transB") else weight).astype(np.float64)

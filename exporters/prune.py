@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ import numpy.typing as npt
 import onnx
 
 from exporters.narrowing import narrowed
-from exporters.restriction import restricted
-from ngvae_tools.contract import METADATA_KEY, ModelMetadata
+from exporters.restriction import name_outputs, restricted
+from ngvae_tools.contract import LATENT_PARAMETERS, METADATA_KEY, ModelMetadata
 from ngvae_tools.errors import ContractError, ExportError, OptionError
 from ngvae_tools.files import replacing
 from ngvae_tools.inference.decoder import DecoderSession
-from ngvae_tools.inference.heads import HeadNames, find_heads, latent_shape
-from ngvae_tools.inference.inputs import ImageShape, InputOptions, plan_input
+from ngvae_tools.inference.facts import ModelFacts
+from ngvae_tools.inference.heads import HeadNames, HeadPlan, find_heads, latent_shape
+from ngvae_tools.inference.inputs import ImageShape, InputOptions, InputPlan, plan_input
 from ngvae_tools.inference.onnx_file import read_bytes, read_model
 from ngvae_tools.inference.providers import CPU, require_onnxruntime
 from ngvae_tools.inference.session import metadata_of, settled_batch
@@ -47,7 +49,8 @@ class PruneReport:
         in_weights: Whether the dropped dimensions are gone from the weights; else the whole head, or the whole
             latent vector, is computed inside.
         max_abs_difference: Largest absolute difference to the whole model over all outputs, at batch sizes 1
-            and 7.
+            and 7, or at the one that the model takes.
+        input_options: What a reader of the pruned encoder must still be told of its input.
     """
 
     path: Path
@@ -58,6 +61,7 @@ class PruneReport:
     latent_dim_before: int
     in_weights: bool
     max_abs_difference: float
+    input_options: InputOptions = field(default_factory=InputOptions)
 
 
 def prune_encoder(
@@ -68,8 +72,9 @@ def prune_encoder(
     heads: HeadNames | None = None,
     input_options: InputOptions | None = None,
     image_shape: ImageShape | None = None,
+    latent_dim: int | None = None,
 ) -> PruneReport:
-    """Write an encoder that computes the given dimensions only; its heads keep their names.
+    """Write an encoder that computes the given dimensions only; its heads have the contract's names.
 
     Args:
         path: The whole encoder, under the contract or from elsewhere.
@@ -77,10 +82,11 @@ def prune_encoder(
         output: The file to write; it appears under this name only once it has passed every check.
         heads: Names of the outputs, for models from elsewhere.
         input_options: Layout and range of the input, for models from elsewhere.
-        image_shape: (H, W, C) of the images, for a graph that takes any.
+        image_shape: (H, W, C) of the images, for a graph that takes any, or whose layout is not plain.
+        latent_dim: Latent dimensions that `dimensions` were chosen from; None where that is not known.
 
     Raises:
-        ContractError: The file cannot be used as an encoder.
+        ContractError: The file cannot be used as an encoder, or has another number of dimensions.
         ExportError: The pruned encoder does not compute what the whole one computes.
         OptionError: The dimensions cannot be used.
         OutputError: The file cannot be written.
@@ -103,26 +109,39 @@ def prune_encoder(
             found=f"channels at positions, {channels} of {latents.latent_dim}",
             remedy="select channels: leave --spatial position out",
         )
+    if latent_dim not in {None, channels}:
+        raise ContractError(
+            f"{path} does not fit the selection",
+            expected=f"{latent_dim} latent dimensions",
+            found=f"{channels}",
+            remedy="select channels, and name the same heads: leave --spatial position out",
+        )
     kept = checked_dimensions(dimensions, channels)
     rows = [*kept, *(channels + k for k in kept)] if latents.concatenated else list(kept)
     data, model = _read(path, facts.sha256)
     generator = np.random.default_rng(0)
     sizes = CHECKED_BATCHES if fed.fixed_batch is None else (fed.fixed_batch,)
+    names = _contract_names(plan)
+    name_outputs(model.graph, names)
     batches = [generator.uniform(fed.low, fed.high, (size, *fed.axes)).astype(fed.dtype) for size in sizes]
     whole = _Session(path, data)
     expected = [whole.run(plan.outputs, batch) for batch in batches]
     goal = _Goal(
         path,
-        plan.outputs,
+        tuple(names.values()),
         batches,
         [[np.take(head, rows, axis) for head in heads_] for heads_ in expected],
         [_scale(head) for head in zip(*expected, strict=True)],
     )
 
     def attempt(in_weights: bool) -> tuple[onnx.ModelProto, bool]:
-        return restricted(model, plan.outputs, axis, rows, in_weights=in_weights)
+        return restricted(model, goal.names, axis, rows, in_weights=in_weights)
 
-    return _write(goal, attempt, metadata, kept, channels, len(data), output)
+    report = _write(goal, attempt, metadata, kept, channels, len(data), output)
+    if metadata is not None:
+        return report
+    ports = tuple(dataclasses.replace(port, name=names[port.name]) for port in facts.outputs if port.name in names)
+    return dataclasses.replace(report, input_options=_untold(path, dataclasses.replace(facts, outputs=ports), fed))
 
 
 def prune_decoder(path: Path, dimensions: Sequence[int], mean: Sequence[float], output: Path) -> PruneReport:
@@ -157,7 +176,7 @@ def prune_decoder(path: Path, dimensions: Sequence[int], mean: Sequence[float], 
     names = [model.graph.output[0].name]
     generator = np.random.default_rng(0)
     batches, wanted = [], []
-    for size in CHECKED_BATCHES:
+    for size in CHECKED_BATCHES if session.fixed_batch is None else (session.fixed_batch,):
         z = np.empty((size, channels, *positions), dtype=np.float32)
         z[:] = np.asarray(mean, dtype=np.float32).reshape(-1, *(1 for _ in positions))
         z[:, kept] += generator.standard_normal((size, len(kept), *positions)).astype(np.float32)
@@ -169,6 +188,25 @@ def prune_decoder(path: Path, dimensions: Sequence[int], mean: Sequence[float], 
         return narrowed(model, latent.name, kept, np.asarray(mean, dtype=np.float64), in_weights=in_weights)
 
     return _write(goal, attempt, session.metadata, kept, channels, len(data), output)
+
+
+def _contract_names(plan: HeadPlan) -> dict[str, str]:
+    """The contract's name of each head by its own, so that the pruned encoder is understood without options."""
+    if plan.concatenated:
+        return {plan.outputs[0]: LATENT_PARAMETERS}
+    return {name: kind for kind, name in plan.named.items()}
+
+
+def _untold(path: Path, facts: ModelFacts, fed: InputPlan) -> InputOptions:
+    """What of the input would be taken otherwise if nobody named it."""
+    for layout in (None, fed.layout):
+        with contextlib.suppress(ContractError):
+            # A function, for readers do not know the data set's images before the layout.
+            plain = plan_input(path, facts, None, InputOptions(layout), lambda: fed.image_shape)
+            if plain.layout == fed.layout:
+                break
+    same = fed.scales_inside or (plain.low, plain.high) == (fed.low, fed.high)
+    return InputOptions(layout) if same else InputOptions(layout, fed.low, fed.high)
 
 
 def checked_dimensions(dimensions: Sequence[int], latent_dim: int) -> tuple[int, ...]:
@@ -275,7 +313,8 @@ def _of_dimensions(metadata: ModelMetadata, kept: Sequence[int]) -> ModelMetadat
         name: tuple(value[k] for k in kept) if isinstance(value, tuple) else value
         for name, value in metadata.hyperparameters.items()
     }
-    return dataclasses.replace(metadata, latent_dim=len(kept), hyperparameters=hyperparameters)
+    origin = tuple(kept) if metadata.kept is None else tuple(metadata.kept[k] for k in kept)
+    return dataclasses.replace(metadata, latent_dim=len(kept), hyperparameters=hyperparameters, kept=origin)
 
 
 def _read(path: Path, sha256: str) -> tuple[bytes, onnx.ModelProto]:

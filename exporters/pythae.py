@@ -11,6 +11,7 @@ from torch import nn
 
 from exporters.export import ExportReport
 from exporters.foreign import export_decoder, export_encoder
+from exporters.prepare import check_module
 from exporters.scaling import Range
 from ngvae_tools.contract import Resize
 from ngvae_tools.errors import OptionError
@@ -52,6 +53,7 @@ def export_pythae(
         OptionError: The model is not one of pythae's, its latents have another law, or its images' shape is unknown.
         OutputError: A file cannot be written.
     """
+    check_module(model)
     name = getattr(model, "model_name", type(model).__name__)
     encoder, decoder = getattr(model, "encoder", None), getattr(model, "decoder", None)
     if not (isinstance(encoder, nn.Module) and isinstance(decoder, nn.Module)) or name in OTHER_POSTERIOR:

@@ -8,7 +8,7 @@ graph's own nodes are left as they are; the new ones stand behind them, and `str
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -159,6 +159,18 @@ def restricted(
             dims[axis].dim_value = len(rows)
     _name_heads(graph)
     return pruned, not restriction.gathers & strip(graph)
+
+
+def name_outputs(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Give outputs new names, by their present ones; another tensor that has one of those lets go of it."""
+    changed = {old: new for old, new in names.items() if old != new}
+    steps = [(old, f"{old}/head") for old in changed]
+    steps += [(new, f"{new}/other") for new in changed.values() if new not in changed]
+    steps += [(f"{old}/head", new) for old, new in changed.items()]
+    for old, new in steps:
+        rename(graph, old, new)
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            value.name = new if value.name == old else value.name
 
 
 def _name_heads(graph: onnx.GraphProto) -> None:

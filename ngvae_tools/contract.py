@@ -59,6 +59,7 @@ class ModelMetadata:
         resize: How the training images were brought to `image_shape`, None if they were not.
         data_fingerprint: Fingerprint of the training data, None if unknown.
         versions: Versions of the libraries that wrote the file.
+        kept: Of a pruned model: which dimension of the whole model each of its own is, shape (K,); else None.
     """
 
     role: Role
@@ -72,6 +73,7 @@ class ModelMetadata:
     resize: Resize | None = None
     data_fingerprint: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    kept: tuple[int, ...] | None = None
 
     def to_json(self) -> str:
         """The metadata as the JSON text that is stored in the file."""
@@ -128,17 +130,26 @@ def _checked(cls: type[ModelMetadata], raw: dict[str, Any]) -> ModelMetadata:
         resize=None if raw.get("resize") is None else _one_of("resize", raw["resize"], get_args(Resize)),
         data_fingerprint=_text_or_none("data_fingerprint", raw.get("data_fingerprint")),
         versions={name: _text("versions", value) for name, value in raw.get("versions", {}).items()},
+        kept=None if raw.get("kept") is None else tuple(_index("kept", value) for value in raw["kept"]),
     )
     if scale.low == scale.high:
         raise ValueError("low and high of scale must differ")
     if lengths - {latent_dim}:
         raise ValueError(f"hyperparameters must be scalars or have {latent_dim} values")
+    if metadata.kept is not None and not len(metadata.kept) == len(set(metadata.kept)) == latent_dim:
+        raise ValueError(f"kept must have {latent_dim} different values")
     return metadata
 
 
 def _size(name: str, value: Any) -> int:
     if type(value) is not int or value < 1:
         raise ValueError(f"{name} must be a whole number above 0, not {value!r}")
+    return value
+
+
+def _index(name: str, value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{name} must hold whole numbers from 0, not {value!r}")
     return value
 
 

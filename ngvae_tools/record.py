@@ -45,6 +45,9 @@ class ModelInfo:
         hyperparameters: Numbers of the family, each a scalar or one value a dimension.
         provider: onnxruntime execution provider that ran it.
         positions: Number P of positions of a spatial latent, each a sample of the K channels; 1 where there are none.
+        heads: The outputs that were read, name by kind: `mu`, and `p` or `logvar`; both kinds name one output that
+            holds both.
+        input_range: What the least and the largest sample became before the graph; None where it scales inside.
     """
 
     path: str
@@ -54,6 +57,8 @@ class ModelInfo:
     hyperparameters: Mapping[str, float | tuple[float, ...]]
     provider: str
     positions: int = 1
+    heads: Mapping[str, str] = field(default_factory=dict)
+    input_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +137,7 @@ class DimensionStatistics:
         type: `passive`, `mixed` or `active` (Bonheme and Grzes), by the posterior variance over the data.
         p_mean: Mean over images of p (near 0 = informative).
         p_std: Standard deviation over images of p (ddof 1).
-        p_histogram: Images with p in each of `P_BINS` equal bins from 0 to 1.
+        p_histogram: Rows (images, or positions of a spatial latent) with p in each of `P_BINS` equal bins from 0 to 1.
         intervals: Bootstrap interval of each statistic above, by its name; empty without a bootstrap.
     """
 
@@ -416,8 +421,10 @@ class AnalysisRecord:
         path = folder / FILE_NAME
         try:
             text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise _unreadable(str(path), str(error)) from None
+        except OSError as error:
+            raise _unreadable(str(path), error.strerror or str(error)) from None
+        except UnicodeDecodeError:
+            raise _unreadable(str(path), "text that is not UTF-8") from None
         return cls.from_json(text)
 
     def equal_but_for_timings(self, other: AnalysisRecord) -> bool:

@@ -91,6 +91,7 @@ def analysis(
             dim,
             {"informative_alpha": 3.65, "s": (0.25,) * dim},
             "CPUExecutionProvider",
+            heads={"mu": "mu"} if codes else {"mu": "mu", "p" if with_p else "logvar": "p" if with_p else "logvar"},
         ),
         data=DataInfo(path, "hdf5", "sha256:" + "c3" * 32, images, rejected, (32, 32, 3), None),
         selection=rules[0],

@@ -156,7 +156,9 @@ def test_the_keys_of_the_format():
         "sample_metrics", "intrinsic_dimension", "bootstrap", "truncation", "supervised", "latents", "timings",
         "versions", "notes",
     }  # fmt: skip
-    assert set(raw["model"]) == {"path", "sha256", "family", "latent_dim", "hyperparameters", "provider", "positions"}
+    assert set(raw["model"]) == {
+        "path", "sha256", "family", "latent_dim", "hyperparameters", "provider", "positions", "heads", "input_range",
+    }  # fmt: skip
     assert set(raw["data"]) == {"path", "kind", "fingerprint", "n_images", "n_rejected", "image_shape", "resize"}
     assert set(raw["selection"]) == {
         "rule", "threshold", "keeps", "informative", "count", "count_interval", "score",

@@ -1,4 +1,4 @@
-"""`ngvae-tools inspect`: what a model file is, and what is missing to use it as an encoder."""
+"""`ngvae-tools inspect`: what a model file is, and what is missing to use it."""
 
 from __future__ import annotations
 
@@ -76,18 +76,20 @@ def _rendered(found: Inspection) -> RenderableType:
     for label, value in _rows(found):
         grid.add_row(Text(label), Text(plain(value)))
     sentences = [f"Assumed: {note}" for note in found.notes] + [f"Missing: {sentence}" for sentence in found.missing]
-    verdict = {
-        "decoder": "This is a decoder (z to image); it cannot be used as an encoder.",
-        "encoder": "It can be used as an encoder as it is."
-        if found.usable
-        else "It cannot be used as an encoder as it is.",
-        "unknown": "It cannot be used as an encoder as it is.",
-    }[found.role]
-    return Group(grid, *(Text(plain(sentence), overflow="fold") for sentence in [*sentences, verdict]))
+    return Group(grid, *(Text(plain(sentence), overflow="fold") for sentence in [*sentences, _verdict(found)]))
+
+
+def _verdict(found: Inspection) -> str:
+    can = "can" if found.usable else "cannot"
+    if found.role == "decoder":
+        return f"This is a decoder (z to image): it {can} be used with select-latents --decoder."
+    return f"It {can} be used as an encoder as it is."
 
 
 def _rows(found: Inspection) -> Iterator[tuple[str, str]]:
     """A label and a value a line, those that are known."""
+    from ngvae_tools.analysis.indices import indices
+
     yield "file", found.path
     beside = f" and {found.external_bytes:,} of weights beside it" if found.external_bytes else ""
     yield "bytes", f"{found.bytes:,}{beside}"
@@ -103,18 +105,20 @@ def _rows(found: Inspection) -> Iterator[tuple[str, str]]:
     if found.family is not None:
         yield "family", found.family
     if found.latent_dim is not None:
-        yield "dimensions", f"{found.latent_dim:,}"
+        origin = "" if found.kept is None else f", those of the whole model: {indices(found.kept)}"
+        yield "dimensions", f"{found.latent_dim:,}{origin}"
     if found.positions is not None:
         yield "positions", f"{found.positions:,}"
-    if found.image_shape is not None and found.input_range is not None:
+    if found.image_shape is not None:
         height, width, channels = found.image_shape
         size = "of any size" if found.any_size else f"{height} x {width}"
-        yield "images", f"{size}, {channels} channels, {found.layout}, {found.sample_type}"
-        low, high = found.input_range
-        yield (
-            "scaling",
-            f"{'inside' if found.scales_inside else 'before'} the graph, from {low:g} to {high:g}",
-        )
+        samples = "" if found.sample_type is None else f", {found.sample_type}"
+        yield "images", f"{size}, {channels} channels, {found.layout}{samples}"
+        if found.input_range is not None:
+            where = "inside" if found.scales_inside else "before"
+            yield "scaling", "{} the graph, from {:g} to {:g}".format(where, *found.input_range)
+        if found.output_range is not None:
+            yield "scale", "from {:g} to {:g}".format(*found.output_range)
         yield "batch", "any" if found.fixed_batch is None else str(found.fixed_batch)
     if found.seconds_per_image is not None:
         yield "trial", f"{1000 * found.seconds_per_image:.3g} ms an image"

@@ -11,7 +11,10 @@ from ngvae_tools.cli.select_latents import parse_dimensions
 from ngvae_tools.cli.terminal import LogFile, Overwrite, Quiet, Terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from exporters.prune import PruneReport
+    from ngvae_tools.workflows.prune import PruneResult
 
 
 def command(
@@ -29,11 +32,18 @@ def command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The folder to write [default: <model>-pruned].")
     ] = None,
-    mu: Annotated[str | None, typer.Option(help="Output that holds mu, for models from elsewhere.")] = None,
+    mu: Annotated[str | None, typer.Option(help="Output that holds mu [default: the selection's].")] = None,
     p: Annotated[str | None, typer.Option(help="Output that holds p (near 0 = informative).")] = None,
     logvar: Annotated[str | None, typer.Option(help="Output that holds the log-variance.")] = None,
     layout: Annotated[
         Literal["NHWC", "NCHW"] | None, typer.Option(help="Axes of the input, where the shape does not tell.")
+    ] = None,
+    input_range: Annotated[
+        str | None,
+        typer.Option(
+            help="Range of the input of a model from elsewhere [default: the selection's, else inferred].",
+            metavar="LOW,HIGH",
+        ),
     ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -42,9 +52,10 @@ def command(
     """Write an encoder that computes the informative dimensions only, and a decoder that takes only them."""
     terminal = Terminal(context, quiet=quiet, log_file=log_file)
     from ngvae_tools.inference.heads import HeadNames
-    from ngvae_tools.inference.inputs import InputOptions
+    from ngvae_tools.inference.inputs import InputOptions, parse_range
     from ngvae_tools.workflows.prune import default_output, prune
 
+    low, high = parse_range(input_range)
     folder = output or default_output(model)
     if output is None:
         terminal.say(f"No output named: writing to {folder}.")
@@ -55,7 +66,7 @@ def command(
         dimensions=None if dimensions is None else parse_dimensions(dimensions),
         decoder=decoder,
         heads=HeadNames(mu, p, logvar),
-        input_options=InputOptions(layout),
+        input_options=InputOptions(layout, low, high),
         overwrite=overwrite,
     )
     for report in (result.encoder, result.decoder):
@@ -68,13 +79,26 @@ def command(
                 )
     if model.is_dir() and result.decoder is None:
         terminal.say("The run's decoder was not pruned: that needs --selection, for the means of its dimensions.")
-    terminal.next("select-latents", result.encoder.path, result.data or "DATA")
+    terminal.next("select-latents", result.encoder.path, result.data or "DATA", *_options(result))
+
+
+def _options(result: PruneResult) -> Iterator[str]:
+    """What select-latents must be told to read the pruned encoder as the whole one was read."""
+    told = result.encoder.input_options
+    if told.layout is not None:
+        yield f"--layout={told.layout}"
+    if told.low is not None and told.high is not None:
+        yield f"--input-range={told.low!r},{told.high!r}"
+    if result.resize is not None:
+        yield f"--resize={result.resize}"
 
 
 def _described(report: PruneReport) -> str:
-    kept = ", ".join(map(str, report.dimensions))
+    from ngvae_tools.analysis.indices import indices
+
     return (
-        f"{report.path}: {len(report.dimensions)} of {report.latent_dim_before} dimensions ({kept}), "
+        f"{report.path}: {len(report.dimensions)} of {report.latent_dim_before} dimensions "
+        f"({indices(report.dimensions)}), "
         f"{report.bytes:,} bytes instead of {report.bytes_before:,}, "
         f"largest difference to the whole model {report.max_abs_difference:.2g}"
     )

@@ -19,10 +19,12 @@ def command(
             metavar="[OUT]...",
         ),
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Write one self-contained page.", metavar="FILE")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write one self-contained page, and print the headlines only.", metavar="FILE")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, nothing else.")] = False,
     every: Annotated[
-        bool, typer.Option("--every", help="Show every dimension, every statistic of it and every interval.")
+        bool, typer.Option("--every", help="Show every analysis in full, every dimension, statistic and interval.")
     ] = False,
     samples: Annotated[
         bool, typer.Option("--samples", help="Show covariance metrics of samples of the posterior too.")
@@ -34,7 +36,7 @@ def command(
     """Show one or several analyses side by side, and training runs."""
     terminal = Terminal(context, quiet=quiet, log_file=log_file)
     from ngvae_tools.report.document import as_json as to_json
-    from ngvae_tools.report.terminal import render
+    from ngvae_tools.report.terminal import headlines, render
     from ngvae_tools.workflows.report import report
 
     found = report(sources or None, html=html, overwrite=overwrite)
@@ -42,6 +44,8 @@ def command(
         terminal.say(sentence)
     if as_json:
         print(to_json(found), end="")
+    elif html is not None:
+        terminal.show(headlines(found))
     else:
         terminal.show(render(found, every=every, samples=samples))
     if html is not None:

@@ -126,6 +126,14 @@ def describe(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
     return f"height {height}, width {width}, {channels} channel{'s' if channels > 1 else ''}, {dtype.name}"
 
 
+def advice_on_dtype(expected: np.dtype[Any], found: np.dtype[Any]) -> str:
+    """How to bring samples and an encoder of another type together."""
+    return (
+        f"store the images as {expected.name}, or export the encoder for them: ngvae_tools' exporters take "
+        f"sample_type='{found.name}'"
+    )
+
+
 def check_request(
     image_shape: ImageShape | None, dtype: npt.DTypeLike | None, resize: str | None
 ) -> np.dtype[Any] | None:

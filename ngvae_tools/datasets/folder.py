@@ -14,6 +14,7 @@ from ngvae_tools.datasets.base import (
     ImageShape,
     Rejection,
     Samples,
+    advice_on_dtype,
     check_range,
     check_request,
     describe,
@@ -54,7 +55,7 @@ class FolderImages:
         dtype: npt.DTypeLike | None = None,
         resize: Resize | None = None,
     ) -> None:
-        self._dtype = check_request(image_shape, dtype, resize)
+        self._dtype = self._expected = check_request(image_shape, dtype, resize)
         self._shape = image_shape
         self.path = Path(path)
         self.resize = resize
@@ -156,7 +157,11 @@ class FolderImages:
             return resize_image(image, expected[:2], self.resize)
         if fits and image.shape == expected:
             return image
-        advice = "; --resize brings images to one size" if fits else ""
+        advice = ""
+        if fits:
+            advice = "; --resize brings images to one size"
+        elif self._expected is not None and image.dtype != self._expected:
+            advice = f"; {advice_on_dtype(self._expected, image.dtype)}"
         raise UnusableImageError(
             f"has {describe(image.shape, image.dtype)}; expected {describe(expected, self.dtype)}{advice}"
         )

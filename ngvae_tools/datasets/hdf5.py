@@ -19,6 +19,7 @@ from ngvae_tools.datasets.base import (
     ImageShape,
     Rejection,
     Samples,
+    advice_on_dtype,
     check_range,
     check_request,
     describe,
@@ -214,7 +215,7 @@ class HDF5Images:
     def _check_expected(self, expected: np.dtype[Any] | None) -> None:
         wanted = describe(self.image_shape, expected or self.dtype)
         if expected is not None and expected != self.dtype:
-            remedy = f"store the images as {expected.name}; nothing is converted silently"
+            remedy = f"{advice_on_dtype(expected, self.dtype)}; nothing is converted silently"
         elif self._stored[2] != self.image_shape[2]:
             remedy = "store the images with as many channels; --resize changes height and width alone"
         elif self._stored != self.image_shape and self.resize is None:

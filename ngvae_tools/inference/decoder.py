@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,73 @@ class LatentPlan:
     high: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class DecoderPlan:
+    """How to run a decoder, as it was found when it was tried.
+
+    Attributes:
+        metadata: What the file says of itself; None for a model from elsewhere.
+        sha256: Hash of the file and its external weights.
+        latents: How to feed it.
+        output: Name of its images.
+        image_shape: (H, W, C) of an image.
+        layout: Order of the images' axes in the graph.
+        seconds_per_image: What one image took in the trial.
+        bytes_per_image: Memory that one more image of a batch took; 0 where the system does not tell.
+        notes: A sentence for each thing that a reader of the result must know.
+    """
+
+    metadata: ModelMetadata | None
+    sha256: str
+    latents: LatentPlan
+    output: str
+    image_shape: ImageShape
+    layout: Layout
+    seconds_per_image: float
+    bytes_per_image: int
+    notes: tuple[str, ...]
+
+    @property
+    def latent_dim(self) -> int:
+        """Number K of latent dimensions; C * h * w of a spatial latent (C, h, w), in this order."""
+        return math.prod(self.latents.axes)
+
+
+def plan_decoder(path: Path, trial: Trial, options: OutputOptions) -> DecoderPlan:
+    """Try a decoder out and say how to run it.
+
+    Raises:
+        ContractError: The file is an encoder, lacks what the contract asks for, or does not run within bounds.
+    """
+    facts = trial.facts()
+    text = facts.metadata.get(METADATA_KEY)
+    metadata = ModelMetadata.from_json(text) if text else None
+    if metadata is not None and metadata.role != "decoder":
+        raise _unfit(path, "a decoder", f"an {metadata.role}", "name the decoder file")
+    latents, output = _ports(path, facts, metadata)
+    outcome = trial.run(latents, (output.name,))  # type: ignore[arg-type]  # the same fields
+    notes: tuple[str, ...] = ()
+    if outcome.second_error is not None:
+        if latents.fixed_batch is not None:
+            raise _unfit(path, "a graph that runs twice", outcome.second_error, "export it again")
+        latents, outcome = replace(latents, fixed_batch=1), outcome.of_one()
+        notes = ("The decoder says that it takes any number of latents, but takes only one at once.",)
+    elif latents.fixed_batch is not None and latents.fixed_batch > 1:
+        notes = (f"The decoder takes exactly {latents.fixed_batch} latents at once; the last run is filled up.",)
+    image_shape, layout = _images(path, output.name, outcome, metadata, options)
+    return DecoderPlan(
+        metadata=metadata,
+        sha256=facts.sha256,
+        latents=latents,
+        output=output.name,
+        image_shape=image_shape,
+        layout=layout,
+        seconds_per_image=outcome.seconds_per_image,
+        bytes_per_image=outcome.bytes_per_image,
+        notes=notes,
+    )
+
+
 class DecoderSession:
     """A decoder file under the contract of `ngvae_tools.contract`, or a simple one from elsewhere, ready to run.
 
@@ -88,6 +155,7 @@ class DecoderSession:
         metadata: What the file says of itself; None for a model from elsewhere.
         latent_dim: Number K of latent dimensions; C * h * w of a spatial latent (C, h, w), in this order.
         image_shape: (H, W, C) of an image.
+        fixed_batch: The one number of latents that the graph takes at once; None for any.
         notes: A sentence for each thing that a reader of the result must know.
         sha256: Hash of the file and its external weights.
         provider: The execution provider that runs it.
@@ -112,24 +180,20 @@ class DecoderSession:
         options = output_options or OutputOptions()
         with _as_decoder(path):
             with Trial(path) as trial:
-                facts = trial.facts()
-                text = facts.metadata.get(METADATA_KEY)
-                self.metadata = ModelMetadata.from_json(text) if text else None
-                if self.metadata is not None and self.metadata.role != "decoder":
-                    raise _unfit(path, "a decoder", f"an {self.metadata.role}", "name the decoder file")
-                self._plan, self._output = _ports(path, facts, self.metadata)
-                outcome = trial.run(self._plan, (self._output.name,))  # type: ignore[arg-type]  # the same fields
+                plan = plan_decoder(path, trial, options)
             model = read_model(path, trial.data)
-        if model.sha256 != facts.sha256:
+        if model.sha256 != plan.sha256:
             raise _unfit(path, "a file that stays as it is", "one that changed while it was read", "try again")
-        self.sha256 = model.sha256
-        self.latent_dim = math.prod(self._plan.axes)
-        self.image_shape, self._layout = _images(path, self._output.name, outcome, self.metadata, options)
+        self._plan = plan
+        self.metadata = plan.metadata
+        self.sha256 = plan.sha256
+        self.latent_dim = plan.latent_dim
+        self.image_shape = plan.image_shape
+        self.fixed_batch = plan.latents.fixed_batch
         # The contract's images are on the scale where `low` of the metadata is 0 and `high` is 1.
         self._low, self._high = (options.low, options.high) if self.metadata is None else (0.0, 1.0)
-        self._seconds = outcome.seconds_per_image
         self._watchdog = Watchdog()
-        self.notes: list[str] = []
+        self.notes = list(plan.notes)
         self._session = _open(path, model.proto.SerializeToString(), providers, threads or available_cpus())
         self.provider: str = self._session.get_providers()[0]
         if device == "cuda" and self.provider != CUDA:
@@ -152,28 +216,32 @@ class DecoderSession:
             remedy = "name the decoder that belongs to the encoder"
             raise _unfit(self.path, expected, f"shape {shape_text(z.shape)}", remedy)
         images = np.empty((len(z), *self.image_shape), dtype=np.float32)
-        batch = max(1, min(BATCH, BATCH_BYTES // (4 * math.prod(self.image_shape))))
+        batch = self.fixed_batch or max(1, min(BATCH, BATCH_BYTES // (4 * math.prod(self.image_shape))))
         for start in range(0, len(z), batch):
             images[start : start + batch] = self._run(z[start : start + batch])
         return images
 
     def _run(self, z: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        latents = np.ascontiguousarray(z, dtype=np.float32).reshape(len(z), *self._plan.axes)
-        seconds = RUN_SECONDS + RUN_FACTOR * self._seconds * len(z)
+        plan, count = self._plan, len(z)
+        latents = np.ascontiguousarray(z, dtype=np.float32).reshape(count, *plan.latents.axes)
+        if self.fixed_batch is not None and count < self.fixed_batch:
+            latents = np.concatenate([latents, np.repeat(latents[-1:], self.fixed_batch - count, axis=0)])
+        seconds = RUN_SECONDS + RUN_FACTOR * plan.seconds_per_image * len(latents)
         try:
             with self._watchdog.limit(seconds) as options:
-                (images,) = self._session.run([self._output.name], {self._plan.name: latents}, options)
+                (images,) = self._session.run([plan.output], {plan.latents.name: latents}, options)
         except RunTooLongError:
-            expected = f"a run of {len(z)} latents within {seconds:.0f} s"
+            expected = f"a run of {len(latents)} latents within {seconds:.0f} s"
             raise _unfit(self.path, expected, "one that did not end", "look for loops in it") from None
         except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no public base
             remedy = "check the model with onnx.checker"
             raise _unfit(self.path, "a graph that runs", _first_line(error), remedy) from None
-        if self._layout == "NCHW" and images.ndim == 4:
+        if plan.layout == "NCHW" and images.ndim == 4:
             images = images.transpose(0, 2, 3, 1)
-        if images.shape != (len(z), *self.image_shape):
-            expected = f"images of shape {shape_text((len(z), *self.image_shape))}"
+        if images.shape != (len(latents), *self.image_shape):
+            expected = f"images of shape {shape_text((len(latents), *self.image_shape))}"
             raise _unfit(self.path, expected, f"shape {shape_text(images.shape)}", "export the decoder again")
+        images = images[:count]
         if not np.isfinite(images).all():
             remedy = "check the decoder's weights"
             raise _unfit(self.path, "finite images", "values that are NaN or infinite", remedy)
@@ -190,12 +258,15 @@ def _ports(path: Path, facts: ModelFacts, metadata: ModelMetadata | None) -> tup
         raise _unfit(path, expected, listed, "name a decoder file, exported with its images as the only output")
     batch, *axes = latents[0].shape
     sizes = tuple(n for n in axes if isinstance(n, int) and n > 0)
-    if isinstance(batch, int) or len(sizes) != len(axes) or math.prod(sizes) > MAX_SAMPLES:
-        raise _unfit(path, "latents with a dynamic batch and no other dynamic axis", listed, "export it again")
+    fixed = batch if isinstance(batch, int) else None
+    images_at_once = 1 if fixed is None else fixed
+    if len(sizes) != len(axes) or not 1 <= images_at_once * math.prod(sizes) <= MAX_SAMPLES:
+        expected = f"latents with no dynamic axis but the batch, at most {MAX_SAMPLES} values at once"
+        raise _unfit(path, expected, listed, "export it again")
     if metadata is not None and metadata.latent_dim != sizes[0]:
         expected = f"{metadata.latent_dim} latent dimensions, as its metadata say"
         raise _unfit(path, expected, listed, "export it again")
-    return LatentPlan(latents[0].name, sizes), images[0]
+    return LatentPlan(latents[0].name, sizes, fixed_batch=fixed), images[0]
 
 
 def _images(
@@ -204,15 +275,17 @@ def _images(
     """Shape (H, W, C) of an image and the layout of the graph's axes, from the trial."""
     trial = outcome.outputs[name]
     shape = trial.first
-    if outcome.second_error is not None:
-        raise _unfit(path, "a graph that takes any number of latents", outcome.second_error, "export it again")
-    if len(shape) != 4 or trial.second != (2, *shape[1:]) or shape[0] != 1 or 0 in shape:
-        found = f"shapes {shape_text(shape)} and {shape_text(trial.second)} for one and for two latents"
+    counts = outcome.batches
+    if len(shape) != 4 or [shape, trial.second] != [(n, *shape[1:]) for n in counts] or 0 in shape:
+        found = f"shapes {shape_text(shape)} and {shape_text(trial.second)} for {counts[0]} and for {counts[1]} latents"
         raise _unfit(path, "one image of height, width and channels for each latent", found, "export it again")
     if trial.varies:
         raise _unfit(path, "the same image for the same latents", "one that changes", "export it without sampling")
     if not trial.finite:
         raise _unfit(path, "finite images", "values that are NaN or infinite", "check the decoder's weights")
+    if trial.mixes:
+        expected, found = "an image that depends on its own latents alone", "one that depends on the rest of its batch"
+        raise _unfit(path, expected, found, "export it in evaluation mode: module.eval()")
     if metadata is not None:
         # The contract's decoders have the channels last, whatever the layout of the encoder's input.
         if shape[1:] != metadata.image_shape:

@@ -78,6 +78,12 @@ class HeadPlan:
     only: bool = False
     notes: tuple[str, ...] = ()
 
+    @property
+    def named(self) -> dict[str, str]:
+        """The outputs by kind, as `HeadNames` takes them."""
+        kinds = (MU,) if self.second_head is None else (MU, self.second_head)
+        return dict(zip(kinds, self.outputs * 2 if self.concatenated else self.outputs, strict=True))
+
 
 @dataclass(frozen=True, slots=True)
 class LatentShape:

@@ -142,17 +142,24 @@ def plan_input(
         metadata: Its metadata of ngvae_tools.
         options: What the user says.
         image_shape: (H, W, C) of the data set, or a function that finds it out; used where the graph takes
-            images of any size.
+            images of any size, and, unless it is a function, to tell the layout.
 
     Raises:
         ContractError: The graph takes no images, metadata contradict it, or something cannot be told.
+        OptionError: The file itself says what an option is for.
     """
     port = _image_port(path, facts)
     batch = port.shape[0] if isinstance(port.shape[0], int) else None
     if metadata is not None:
+        _refuse_options(path, options, "--layout", "--input-range", found="its own ngvae_tools metadata, which decide")
         return _as_metadata_say(path, port, metadata, batch)
+    if NUMPY_TYPES[port.type].startswith("uint"):
+        found = f"an input of {NUMPY_TYPES[port.type]}, which takes samples as they are"
+        _refuse_options(path, options, "--input-range", found=found)
     names = [output.name for output in facts.outputs]
-    layout, notes = _layout(path, port.shape, options.layout, channels_first=LATENT_PARAMETERS in names)
+    known = None if callable(image_shape) else image_shape
+    named = options.layout or (None if known is None else _layout_of(port.shape, known))
+    layout, notes = _layout(path, port.shape, named, channels_first=LATENT_PARAMETERS in names)
     order = (1, 2, 3) if layout == "NHWC" else (2, 3, 1)
     declared = [port.shape[axis] for axis in order]
     any_size = not all(isinstance(n, int) for n in declared)
@@ -242,6 +249,32 @@ def _as_metadata_say(path: Path, port: Port, metadata: ModelMetadata, batch: int
         any_size=False,
         notes=(),
     )
+
+
+def _refuse_options(path: Path, options: InputOptions, *names: str, found: str) -> None:
+    """Refuse those of the named options that are given: they would change nothing."""
+    ranged = options.low is not None or options.high is not None
+    given = {"--layout": options.layout is not None, "--input-range": ranged}
+    useless = [name for name in names if given[name]]
+    if useless:
+        raise OptionError(
+            f"{' and '.join(useless)} cannot be used with {path}",
+            expected="an encoder that does not say how it takes images",
+            found=found,
+            remedy="leave the option out",
+        )
+
+
+def _layout_of(shape: Shape, image_shape: ImageShape) -> Layout | None:
+    """The only order of axes in which images of this shape fit."""
+    height, width, channels = image_shape
+    orders: dict[Layout, ImageShape] = {"NHWC": image_shape, "NCHW": (channels, height, width)}
+    fits = [
+        layout
+        for layout, axes in orders.items()
+        if all(not isinstance(n, int) or n == axis for n, axis in zip(shape[1:], axes, strict=True))
+    ]
+    return fits[0] if len(fits) == 1 else None
 
 
 def _check_size(path: Path, port: Port, batch: int | None, image_shape: ImageShape) -> None:

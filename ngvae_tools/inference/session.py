@@ -65,6 +65,8 @@ class EncoderSession:
         second_head: `p`, `logvar`, or None for deterministic codes.
         positions: Number P of positions of an image, each a sample of the K dimensions; 1 without spatial latents.
         scales_inside: Whether the graph takes the data set's samples as they are.
+        heads: The outputs that are read, name by kind: `mu`, and `p` or `logvar`.
+        input_range: What the least and the largest sample become before the graph; None where it scales inside.
         notes: A sentence for each assumption.
         sha256: Hash of the file and its external weights.
         provider: The execution provider that runs it.
@@ -104,6 +106,8 @@ class EncoderSession:
         self.second_head = plan.second_head
         self.positions = self._latents.positions
         self.scales_inside = self._input.scales_inside
+        self.heads = plan.named
+        self.input_range = None if self.scales_inside else (self._input.low, self._input.high)
         self.metadata = described(metadata, plan, self._input, self._latents)
         self.family: PosteriorFamily = law_of(path, self.metadata, plan)
         self.notes = assumptions(metadata, plan, self._input, self._latents)
@@ -226,13 +230,17 @@ def law_of(path: Path, metadata: ModelMetadata, plan: HeadPlan) -> PosteriorFami
     return family
 
 
-def assumptions(metadata: ModelMetadata | None, plan: HeadPlan, fed: InputPlan, latents: LatentShape) -> list[str]:
-    """A sentence for each thing that the file does not say of itself."""
-    notes = [*plan.notes, *fed.notes, *latents.notes]
-    if metadata is None:
-        scale = "." if fed.scales_inside else f", and input from {fed.low:g} to {fed.high:g}."
-        law = FAMILIES[plan.second_head][1]
-        notes.insert(0, f"The encoder has no ngvae_tools metadata: assumed {law}, layout {fed.layout}{scale}")
+def assumptions(
+    metadata: ModelMetadata | None, plan: HeadPlan | None, fed: InputPlan | None, latents: LatentShape | None
+) -> list[str]:
+    """A sentence for each thing that the file does not say of itself; None for what could not be found out."""
+    notes = [note for part in (plan, fed, latents) if part is not None for note in part.notes]
+    if metadata is None and (plan or fed):
+        assumed = [] if plan is None else [FAMILIES[plan.second_head][1]]
+        if fed is not None:
+            scale = "" if fed.scales_inside else f", and input from {fed.low:g} to {fed.high:g}"
+            assumed.append(f"layout {fed.layout}{scale}")
+        notes.insert(0, f"The encoder has no ngvae_tools metadata: assumed {', '.join(assumed)}.")
     return notes
 
 

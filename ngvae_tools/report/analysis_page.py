@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ngvae_tools.analysis.indices import indices
 from ngvae_tools.report import columns, costs, facts, known, metrics, rules
 from ngvae_tools.report.curves import (
     THRESHOLDS_CAPTION,
@@ -13,7 +14,7 @@ from ngvae_tools.report.curves import (
 )
 from ngvae_tools.report.heatmap import FACTOR_CAPTION, factor_heatmap
 from ngvae_tools.report.histogram import picture
-from ngvae_tools.report.words import ABSENT, count, indices, plain, span
+from ngvae_tools.report.words import ABSENT, count, plain
 
 if TYPE_CHECKING:
     from ngvae_tools.record import AnalysisRecord, DimensionStatistics, Supervised, Truncation
@@ -36,7 +37,9 @@ def analysis_texts(named: NamedAnalysis) -> dict[str, Any]:
         "agreement": _agreement(record),
         "thresholds": Markup(count_over_threshold(record)),  # noqa: S704
         "thresholds_caption": THRESHOLDS_CAPTION,
-        "columns": [column.head for column in _columns(record)],
+        "columns": [column.head for column in columns.first(record)],
+        "more_columns": [column.head for column in columns.more(record)],
+        "legend": columns.legend(record),
         "with_histogram": any(row.p_histogram is not None for row in record.dimensions),
         "intervals": rules.confidence(record) if any(row.intervals for row in record.dimensions) else "",
         "dimensions": [_dimension(record, row) for row in facts.ordered(record)],
@@ -46,6 +49,7 @@ def analysis_texts(named: NamedAnalysis) -> dict[str, Any]:
         "supervised": None if record.supervised is None else _supervised(record.supervised),
         "data": facts.data_rows(record),
         "provenance": facts.provenance_rows(record),
+        "settings": [] if record.supervised is None else known.setting_rows(record.supervised),
     }
 
 
@@ -59,8 +63,9 @@ def _kept(record: AnalysisRecord) -> str:
     return f"{text}. {rules.confidence(record)} interval of the count: {rules.count_span(chosen)}."
 
 
-def _columns(record: AnalysisRecord) -> list[columns.Column]:
-    return [*columns.first(record), *columns.more(record)]
+def _cells(shown: list[columns.Column], row: DimensionStatistics) -> list[tuple[str, str]]:
+    """A text and its interval a column; without one the interval is empty."""
+    return [(column.text(row), column.interval(row)) for column in shown]
 
 
 def _dimension(record: AnalysisRecord, row: DimensionStatistics) -> dict[str, Any]:
@@ -72,10 +77,8 @@ def _dimension(record: AnalysisRecord, row: DimensionStatistics) -> dict[str, An
         "index": row.index,
         "informative": row.informative,
         "histogram": None if bins is None else Markup(picture(bins, label)),  # noqa: S704
-        "cells": [
-            (column.text(row), span(row.intervals[column.name]) if column.name in row.intervals else "")
-            for column in _columns(record)
-        ],
+        "cells": _cells(columns.first(record), row),
+        "more_cells": _cells(columns.more(record), row),
     }
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ngvae_tools.analysis.indices import indices
 from ngvae_tools.report.tables import MARK, add, pairs, paragraph, table, title
-from ngvae_tools.report.words import ABSENT, count, indices, number, plain, plural
+from ngvae_tools.report.words import ABSENT, count, number, plain, plural
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import RenderableType
 
     from ngvae_tools.analysis.drift import Comparison, DimensionDrift, Drift, DriftSide
@@ -29,8 +32,9 @@ def render(drift: Drift, *, every: bool = False) -> RenderableType:
     """
     from rich.console import Group
 
-    rows = [row for row in drift.dimensions if every or len(drift.dimensions) <= FOLD_ABOVE or row.beyond_chance]
-    left_out = len(drift.dimensions) - len(rows)
+    quiet = [row.index for row in drift.dimensions if not row.beyond_chance]
+    left_out = quiet if len(drift.dimensions) > FOLD_ABOVE and len(quiet) > 1 and not every else []
+    rows = [row for row in drift.dimensions if row.index not in left_out]
     parts: list[RenderableType] = [
         title(drift.verdict),
         pairs(totals_rows(drift)),
@@ -39,11 +43,13 @@ def render(drift: Drift, *, every: bool = False) -> RenderableType:
         dimension_table(rows),
         paragraph(
             f"{MARK} differs beyond chance and beyond negligible; + beyond chance only. Intervals are of 95 %. "
-            "sd: standard deviation in A."
+            "sd: standard deviation in A. Out of range: images of B beyond all of A in that dimension."
         ),
+        *(paragraph(sentence) for sentence in _absent(rows)),
     ]
     if left_out:
-        parts.append(paragraph(f"{plural(left_out, 'dimension', 'dimensions')} without a difference left out."))
+        text = f"{len(left_out)} dimensions without a difference left out, --every shows them: {indices(left_out)}."
+        parts.append(paragraph(text))
     if any(row.get("p_mean") is not None for row in rows):
         parts += [title("p (near 0 = informative)"), p_table(rows)]
     if drift.outside is not None and drift.outside.worst:
@@ -111,9 +117,27 @@ def outside_table(drift: Drift) -> RenderableType:
     return result
 
 
+def _absent(rows: list[DimensionDrift]) -> Iterator[str]:
+    """Why cells are n/a."""
+    apart = [row.index for row in rows if not row.in_both]
+    if apart:
+        yield (
+            f"{ABSENT} in {indices(apart)}: not in both latent files, which hold the informative dimensions, so mean "
+            "and variance alone are compared."
+        )
+    moments = [row.index for row in rows if None in (_value(row, "mean"), _value(row, "variance"))]
+    if moments:
+        yield f"{ABSENT} of mean or variance in {indices(moments)}: constant in A, or fewer than two images."
+
+
 def _side(side: DriftSide) -> str:
     rejected = f", {count(side.n_rejected)} rejected" if side.n_rejected else ""
     return f"{plain(side.folder)}: {plural(side.n_images, 'image', 'images')}{rejected} of {plain(side.data)}"
+
+
+def _value(row: DimensionDrift, name: str) -> float | None:
+    found = row.get(name)
+    return None if found is None else found.value
 
 
 def _cell(comparison: Comparison | None, *, digits: int = 2, apart: str = "\n") -> str:

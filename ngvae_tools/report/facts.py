@@ -5,15 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from ngvae_tools.analysis.indices import indices
 from ngvae_tools.report import costs, metrics, rules
-from ngvae_tools.report.known import METRICS
-from ngvae_tools.report.words import ABSENT, count, flat, indices, number, plain, plural
+from ngvae_tools.report.words import ABSENT, count, flat, number, plain, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ngvae_tools.record import AnalysisRecord, DimensionStatistics
-    from ngvae_tools.report.sources import NamedAnalysis
 
 Rows = list[tuple[str, str]]
 
@@ -49,6 +46,11 @@ def verdict_rows(record: AnalysisRecord) -> Rows:
     ]
 
 
+def brief_rows(record: AnalysisRecord) -> Rows:
+    """`verdict_rows` where the analysis is one of several, whose rules are compared."""
+    return [(label, text) for label, text in verdict_rows(record) if label not in {"Rule", "Threshold"}]
+
+
 def about_rows(record: AnalysisRecord) -> Rows:
     """What was analysed: family, images, latent file, bootstrap, speed."""
     model, data, latents, bootstrap = record.model, record.data, record.latents, record.bootstrap
@@ -79,59 +81,6 @@ def notes(record: AnalysisRecord) -> tuple[str, ...]:
     if absent and not record.notes:
         return (f"The record does not say why {', '.join(absent)} is not defined.",)
     return tuple(plain(note) for note in record.notes)
-
-
-def comparison_rows(analyses: Sequence[NamedAnalysis]) -> list[tuple[str, list[str]]]:
-    """Table I of the paper: a label and one text for each analysis (entropies in nats)."""
-    records = [named.record for named in analyses]
-    return [
-        ("entropy", [number(r.metrics.entropy) for r in records]),
-        ("decorrelation (absolute)", [number(r.metrics.decorrelation) for r in records]),
-        (
-            "decorrelation (signed: the paper's reading)",
-            [number(r.metrics.decorrelation_signed) for r in records],
-        ),
-        ("total correlation", [number(r.metrics.total_correlation) for r in records]),
-        ("informative (by its rule)", [f"{r.selection.count} ({plain(r.selection.rule)})" for r in records]),
-        ("K", [str(r.model.latent_dim) for r in records]),
-        ("images", [count(r.data.n_images - r.data.n_rejected) for r in records]),
-        ("family", [plain(r.model.family) for r in records]),
-    ]
-
-
-def more_comparison_rows(analyses: Sequence[NamedAnalysis]) -> list[tuple[str, list[str]]]:
-    """What else can be compared, as `comparison_rows`; a row that is n/a for all is left out."""
-    records = [named.record for named in analyses]
-    intrinsic = [r.intrinsic_dimension for r in records]
-    known = [r.supervised for r in records]
-    rows = [
-        ("interval of the count", [rules.count_span(r.selection) for r in records]),
-        ("intrinsic dimension (TwoNN)", [ABSENT if i is None else number(i.two_nn, 1) for i in intrinsic]),
-        ("effective dimensions", [number(r.metrics.effective_dimensions) for r in records]),
-        ("participation ratio", [number(r.metrics.participation_ratio) for r in records]),
-        ("decorrelation (correlation)", [number(r.metrics.decorrelation_correlation) for r in records]),
-        *(
-            (
-                label.partition(" (")[0].partition(":")[0],
-                [ABSENT if s is None else number(getattr(s, name)) for s in known],
-            )
-            for name, label in METRICS.items()
-        ),
-    ]
-    return [(label, texts) for label, texts in rows if set(texts) != {ABSENT}]
-
-
-def comparison_notes(analyses: Sequence[NamedAnalysis]) -> list[str]:
-    """What a reader of the comparison must know: units, other data, undefined numbers and why."""
-    result = ["Entropy and total correlation are in nats; the ceiling of the entropy is ln K."]
-    if len({named.record.data.fingerprint for named in analyses}) > 1:
-        result.append("The analyses did not see the same data, so their numbers are not comparable one to one.")
-    result += [
-        f"{ABSENT} in {named.name}: {' '.join(notes(named.record))}"
-        for named in analyses
-        if None in dataclasses.astuple(named.record.metrics)
-    ]
-    return result
 
 
 def data_rows(record: AnalysisRecord) -> Rows:

@@ -6,11 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ngvae_tools.files import write_text
-from ngvae_tools.report import facts, progress
+from ngvae_tools.report import comparison, facts, progress
 from ngvae_tools.report.analysis_page import analysis_texts
 from ngvae_tools.report.figures import covariance_heatmap, loss_over_epochs, p_over_epochs
 from ngvae_tools.report.heatmap import CAPTION
-from ngvae_tools.report.stability import stability_headline, stability_notes, stability_rows, stability_tables
+from ngvae_tools.report.stability import (
+    stability_headline,
+    stability_matches,
+    stability_notes,
+    stability_rows,
+    stability_tables,
+)
 from ngvae_tools.report.words import flat, plain, plural
 
 if TYPE_CHECKING:
@@ -60,8 +66,8 @@ def _view(sources: Sources) -> dict[str, Any]:
         "title": _title(sources),
         "skipped": [plain(sentence) for sentence in sources.skipped],
         "names": [named.name for named in analyses],
-        "comparison": [*facts.comparison_rows(analyses), *facts.more_comparison_rows(analyses)] if several else [],
-        "comparison_notes": facts.comparison_notes(analyses) if several else [],
+        "comparison": comparison.comparison_rows(analyses) if several else [],
+        "comparison_notes": comparison.comparison_notes(analyses) if several else [],
         "stability": None if sources.stability is None else _stability(sources.stability),
         "covariance": Markup(covariance),  # noqa: S704
         "covariance_caption": CAPTION,
@@ -89,6 +95,7 @@ def _stability(found: Stability) -> dict[str, Any]:
         "headline": stability_headline(found),
         "rows": stability_rows(found),
         "tables": stability_tables(found),
+        "matches": [(names, ", ".join(matches)) for names, matches in stability_matches(found)],
         "notes": stability_notes(found),
     }
 

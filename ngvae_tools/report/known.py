@@ -21,6 +21,15 @@ METRICS = {
     "modularity": "modularity (Ridgeway and Mozer 2018)",
 }
 
+_SPELLINGS = {
+    "Beta vae": "beta-VAE",
+    "Factor vae": "FactorVAE",
+    "Mig": "MIG",
+    "Dci": "DCI",
+    "Sap": "SAP",
+    "Scikit learn": "scikit-learn",
+}
+
 FAINT_NATS = 0.01
 """Dimensions with less than this about every factor make no row of a terminal's table."""
 
@@ -31,12 +40,22 @@ def metric_rows(supervised: Supervised) -> list[tuple[str, str]]:
 
 
 def source_rows(supervised: Supervised) -> Rows:
-    """Where the labels come from, and the choices that decide the metrics."""
+    """Where the labels come from."""
     return [
         ("Labels", f"{plain(supervised.source)}, {plural(supervised.n_images, 'image', 'images')}"),
         ("Factors", "; ".join(factor_text(factor) for factor in supervised.factors) or "none"),
-        *((name.replace("_", " ").capitalize(), text) for name, text in flat(dict(supervised.settings))),
     ]
+
+
+def setting_rows(supervised: Supervised) -> Rows:
+    """The choices that decide the metrics."""
+    return [(_setting(name), text) for name, text in flat(dict(supervised.settings))]
+
+
+def _setting(name: str) -> str:
+    words = name.replace("_", " ").capitalize()
+    known = next((prefix for prefix in _SPELLINGS if words == prefix or words.startswith(f"{prefix} ")), "")
+    return _SPELLINGS.get(known, "") + words[len(known) :]
 
 
 def factor_text(factor: Factor) -> str:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ngvae_tools.report.words import ABSENT, count, indices, number, plain, span
+from ngvae_tools.analysis.indices import indices
+from ngvae_tools.report.words import ABSENT, count, number, plain, span
 
 if TYPE_CHECKING:
     from ngvae_tools.record import AnalysisRecord, DimensionStatistics, Interval, Selection
 
 GIVEN, TYPE = "given", "type"
+
+TYPES = "passive", "mixed", "active"
+"""Types of dimensions, by their score."""
 
 _SCORES = {
     "p": "mean p",
@@ -73,7 +77,7 @@ def score_text(selection: Selection, k: int) -> str:
     """The score of dimension k by a rule, as a table's cell has it."""
     score = selection.score[k]
     if selection.rule == TYPE:
-        return ("passive", "mixed", "active")[int(score)] if score in {0, 1, 2} else number(score)
+        return TYPES[int(score)] if score in {0, 1, 2} else number(score)
     if selection.rule == GIVEN:
         return "named" if selection.informative[k] else "not named"
     return number(score)

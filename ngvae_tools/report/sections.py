@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ngvae_tools.analysis.indices import indices
 from ngvae_tools.report import columns, costs, facts, known, metrics, rules
 from ngvae_tools.report.histogram import WIDTH, blocks
 from ngvae_tools.report.tables import MARK, add, pairs, paragraph, table, title
-from ngvae_tools.report.words import indices, number, plain, plural, span
+from ngvae_tools.report.words import ABSENT, plain, plural, span
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rich.console import RenderableType
     from rich.table import Table
@@ -26,25 +27,21 @@ _FACTORS = 5
 _TIGHT = (0, 1, 0, 0)
 
 
-def analysis_view(
-    record: AnalysisRecord, *, every: bool = False, samples: bool = False, fold_above: int = FOLD_ABOVE
-) -> RenderableType:
+def analysis_view(record: AnalysisRecord, *, every: bool = False, samples: bool = False) -> RenderableType:
     """The verdict and what limits it, then where the rules agree, then every dimension, then what else was measured.
 
     Args:
         record: The analysis.
         every: Show every dimension and every statistic of it.
         samples: Show covariance metrics of samples of the posterior too.
-        fold_above: Number of dimensions above which the uninformative ones become one row.
     """
     from rich.console import Group
 
     parts: list[RenderableType] = [verdict(record)]
     if len(rules.rules_of(record)) > 1:
         parts += [title("Where the rules agree"), agreement_table(record, every=every)]
-    parts += [title("Dimensions"), dimension_table(record, every=every, fold_above=fold_above)]
-    if any(row.p_histogram is not None for row in record.dimensions):
-        parts.append(paragraph("p over images: how many have which p, from 0 at the left to 1 at the right."))
+    parts += [title("Dimensions"), dimension_table(record, every=every)]
+    parts += [paragraph(sentence) for sentence in (*_left_out(record, every=every), *columns.legend(record))]
     if every:
         parts += [paragraph(""), statistics_table(record)]
         if any(row.intervals for row in record.dimensions):
@@ -57,11 +54,17 @@ def analysis_view(
     return Group(*parts, title("What was analysed"), pairs(facts.about_rows(record)))
 
 
-def verdict(record: AnalysisRecord) -> RenderableType:
-    """The verdict and how sure it is, a label and a value a line, then the notes as sentences."""
+def verdict(record: AnalysisRecord, *, brief: bool = False) -> RenderableType:
+    """The verdict and how sure it is, a label and a value a line, then the notes as sentences.
+
+    Args:
+        record: The analysis.
+        brief: Leave out its rule and threshold.
+    """
     from rich.console import Group
 
-    return Group(pairs(facts.verdict_rows(record)), *(paragraph(f"Note: {note}") for note in facts.notes(record)))
+    rows = facts.brief_rows(record) if brief else facts.verdict_rows(record)
+    return Group(pairs(rows), *(paragraph(f"Note: {note}") for note in facts.notes(record)))
 
 
 def agreement_table(record: AnalysisRecord, *, every: bool = False) -> Table:
@@ -85,13 +88,13 @@ def agreement_table(record: AnalysisRecord, *, every: bool = False) -> Table:
     return shown
 
 
-def dimension_table(record: AnalysisRecord, *, every: bool = False, fold_above: int = FOLD_ABOVE) -> Table:
+def dimension_table(record: AnalysisRecord, *, every: bool = False) -> Table:
     """A row a dimension, informative ones first and marked `*`.
 
     Args:
         record: The analysis.
-        every: Show every row; else, above `fold_above` dimensions, the uninformative ones become one row.
-        fold_above: See `every`.
+        every: Show every row; else, above `FOLD_ABOVE` dimensions, the uninformative ones become two rows, the least
+            and the most of each statistic.
     """
     shown = columns.first(record)
     bars = any(row.p_histogram is not None for row in record.dimensions)
@@ -99,22 +102,21 @@ def dimension_table(record: AnalysisRecord, *, every: bool = False, fold_above: 
     if bars:
         heads.insert(1, "p over\nimages".ljust(WIDTH))
     result = table(["", "dim.", *heads], left=2, padding=_TIGHT)
-    rows = facts.ordered(record)
-    fold = not every and len(rows) > fold_above
-    for row in rows:
-        if row.informative or not fold:
+    folded = [] if every else _foldable(record)
+    for row in facts.ordered(record):
+        if row not in folded:
             cells = [column.text(row) for column in shown]
             if bars:
                 cells.insert(1, blocks(row.p_histogram))
             style = "bold" if row.informative else ""
             add(result, MARK if row.informative else "", str(row.index), *cells, style=style)
-    folded = [row for row in rows if not row.informative] if fold else []
-    if folded:
-        cells = [_folded(column, folded) for column in shown]
+    for label, pick in (("min", min), ("max", max)) if folded else ():
+        cells = [_extreme(column, folded, pick) for column in shown]
         if bars:
             present = [row.p_histogram for row in folded if row.p_histogram is not None]
-            cells.insert(1, blocks([sum(bins) for bins in zip(*present, strict=True)]))
-        add(result, "", f"{len(folded)}\nmore", *cells)
+            together = [sum(bins) for bins in zip(*present, strict=True)]
+            cells.insert(1, blocks(together) if label == "min" else "")
+        add(result, "", label, *cells)
     return result
 
 
@@ -168,7 +170,7 @@ def truncation_view(truncation: Truncation, *, every: bool = False) -> Renderabl
 
 
 def supervised_view(supervised: Supervised, *, every: bool = False) -> RenderableType:
-    """Every metric, then the information of each dimension on each factor, then what decided the metrics."""
+    """Every metric, then the information of each dimension on each factor, the labels, with `every` the settings."""
     from rich.console import Group
 
     numbers = table(["", ""], left=1)
@@ -186,7 +188,8 @@ def supervised_view(supervised: Supervised, *, every: bool = False) -> Renderabl
     if left_out:
         limit = f"less than {known.FAINT_NATS:g} nat about every factor"
         parts.append(paragraph(f"Left out, {limit}: {indices(left_out)}."))
-    return Group(*parts, paragraph(""), pairs(known.source_rows(supervised)))
+    settings = known.setting_rows(supervised) if every else []
+    return Group(*parts, paragraph(""), pairs([*known.source_rows(supervised), *settings]))
 
 
 def _information(names: Sequence[str], rows: list[tuple[int, list[str]]], few: slice) -> Table:
@@ -196,8 +199,21 @@ def _information(names: Sequence[str], rows: list[tuple[int, list[str]]], few: s
     return shown
 
 
-def _folded(column: columns.Column, rows: Sequence[DimensionStatistics]) -> str:
+def _foldable(record: AnalysisRecord) -> list[DimensionStatistics]:
+    """Uninformative dimensions where there are so many in all that those become two rows, if that is shorter."""
+    rows = [row for row in record.dimensions if not row.informative]
+    return rows if len(record.dimensions) > FOLD_ABOVE and len(rows) > 2 else []
+
+
+def _left_out(record: AnalysisRecord, *, every: bool) -> list[str]:
+    rows = [] if every else _foldable(record)
+    if not rows:
+        return []
+    which = indices(row.index for row in rows)
+    return [f"min, max: the least and the most of the {len(rows)} uninformative, {which}; --every shows each."]
+
+
+def _extreme(column: columns.Column, rows: Sequence[DimensionStatistics], pick: Callable[..., Any]) -> str:
     if column is columns.TYPE:
-        return ",\n".join(sorted({row.type for row in rows if row.type is not None})) or "n/a"
-    values = [value for value in (column.value(row) for row in rows) if value is not None]
-    return f"{column.show(min(values))} to\n{column.show(max(values))}" if values else number(None)
+        return str(pick((row.type for row in rows if row.type is not None), key=rules.TYPES.index, default=ABSENT))
+    return column.show(pick((v for v in (column.value(row) for row in rows) if v is not None), default=None))

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from ngvae_tools.report.words import number, plain
+from ngvae_tools.report.words import ABSENT, plain, span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from rich.console import RenderableType
     from rich.table import Table
@@ -23,16 +23,17 @@ def table(
     heads: Sequence[str],
     *,
     left: int,
+    text: Collection[int] = (),
     padding: tuple[int, int, int, int] = (0, 1, 0, 1),
 ) -> Table:
-    """A table whose first `left` columns are flush left."""
+    """A table whose first `left` columns, and those at the places `text`, are flush left."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     result = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=padding, header_style="bold")
     for place, head in enumerate(heads):
-        justify: Literal["left", "right"] = "left" if place < left else "right"
+        justify: Literal["left", "right"] = "left" if place < left or place in text else "right"
         result.add_column(Text(head), justify=justify, overflow="fold")
     return result
 
@@ -71,7 +72,15 @@ def paragraph(text: str) -> RenderableType:
     return Text(text, overflow="fold")
 
 
+def abreast(texts: Iterable[str]) -> RenderableType:
+    """Short texts beside each other, as many a line as fit, none of them broken."""
+    from rich.columns import Columns
+    from rich.text import Text
+
+    return Columns([Text(text) for text in texts], padding=(0, 2))
+
+
 def extent(values: Iterable[float | None]) -> str:
-    """Smallest and largest of the values that are there, on two lines; n/a where none is."""
+    """Smallest and largest of the values that are there; n/a where none is."""
     present = [value for value in values if value is not None]
-    return f"{number(min(present))} to\n{number(max(present))}" if present else number(None)
+    return span((min(present), max(present))) if present else ABSENT

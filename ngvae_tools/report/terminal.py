@@ -5,10 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ngvae_tools.report import facts, progress
-from ngvae_tools.report.sections import FOLD_ABOVE, analysis_view
-from ngvae_tools.report.stability import stability_headline, stability_notes, stability_rows, stability_tables
-from ngvae_tools.report.tables import MARK, add, extent, pairs, paragraph, table, title
-from ngvae_tools.report.words import plural
+from ngvae_tools.report.comparison import comparison_table
+from ngvae_tools.report.sections import FOLD_ABOVE, analysis_view, verdict
+from ngvae_tools.report.stability import (
+    stability_headline,
+    stability_matches,
+    stability_notes,
+    stability_rows,
+    stability_tables,
+)
+from ngvae_tools.report.tables import MARK, abreast, add, extent, pairs, paragraph, table, title
+from ngvae_tools.report.words import folded, plain
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -16,17 +23,21 @@ if TYPE_CHECKING:
     from ngvae_tools.analysis.stability import Stability
     from ngvae_tools.report.sources import NamedRun, Sources
 
-_ABREAST = 4
-"""Analyses that fit beside each other."""
+_NAME = 20
+"""Characters in a line of a model's name, or of two."""
+
+_LISTED = 3
+"""Pairs of models whose matched dimensions are listed."""
 
 
 def render(sources: Sources, width: int | None = None, *, every: bool = False, samples: bool = False) -> RenderableType:
-    """Everything the sources hold: a comparison first where there are several analyses, then a section each.
+    """One analysis in full; several as a comparison, their stability and what limits each; then the training runs.
 
     Args:
         sources: Analyses and runs.
         width: Columns to fit; None takes the console's.
-        every: Show a row for each dimension however many there are, and every statistic of it.
+        every: Show several analyses in full too, a row for each dimension however many there are, and every
+            statistic of it.
         samples: Show covariance metrics of samples of the posterior too.
     """
     from rich.console import Group
@@ -37,57 +48,51 @@ def render(sources: Sources, width: int | None = None, *, every: bool = False, s
     if several:
         parts += [title("Comparison (the paper's Table I first)"), comparison_table(sources)]
     if sources.stability is not None:
-        parts.append(stability_view(sources.stability))
+        parts.append(stability_view(sources.stability, every=every))
     for named in sources.analyses:
-        parts += [
-            title(f"{named.name}: {facts.headline(named.record)}"),
-            analysis_view(named.record, every=every, samples=samples, fold_above=0 if several else FOLD_ABOVE),
-        ]
+        parts.append(title(f"{named.name}: {facts.headline(named.record)}"))
+        if several and not every:
+            parts.append(verdict(named.record, brief=True))
+        else:
+            parts.append(analysis_view(named.record, every=every, samples=samples))
+    if several and not every:
+        parts.append(paragraph("\n--every shows each analysis in full."))
     parts += [run_view(run, every=every) for run in sources.runs]
     return Constrain(Group(*parts), width)
 
 
-def comparison_table(sources: Sources) -> RenderableType:
-    """The paper's Table I: a column an analysis up to four, above four a row an analysis; more measures and notes."""
+def headlines(sources: Sources) -> RenderableType:
+    """A line for each analysis, for all together, and for each training run."""
     from rich.console import Group
 
-    analyses = sources.analyses
-    rows, more = facts.comparison_rows(analyses), facts.more_comparison_rows(analyses)
-    names = [named.name for named in analyses]
-    notes = [paragraph(note) for note in facts.comparison_notes(analyses)]
-    if len(names) <= _ABREAST:
-        return Group(_beside(names, [*rows, *more]), *notes)
-    heads = [
-        "entropy",
-        "decorr.\nabs.",
-        "decorr.\nsigned",
-        "total\ncorr.",
-        "inform.\n(rule)",
-        "K",
-        "images",
-        "family",
-    ]
-    shown = table(["analysis", *heads], left=1, padding=(0, 1, 0, 0))
-    for name, *values in zip(names, *(values for _, values in rows), strict=True):
-        add(shown, name, *values)
-    parts: list[RenderableType] = [shown]
-    for start in range(0, len(names), _ABREAST):
-        few = slice(start, start + _ABREAST)
-        parts += [paragraph(""), _beside(names[few], [(label, values[few]) for label, values in more])]
-    return Group(*parts, *notes)
+    lines = [f"{plain(named.name)}: {facts.headline(named.record)}" for named in sources.analyses]
+    if sources.stability is not None:
+        lines.append(stability_headline(sources.stability))
+    lines += [f"{plain(run.name)}: training run, {progress.state(run)}" for run in sources.runs]
+    return Group(*(paragraph(line) for line in lines))
 
 
-def stability_view(found: Stability) -> RenderableType:
-    """Whether several models keep the same dimensions: the spread of the count, then who matches whom."""
+def stability_view(found: Stability, *, every: bool = False) -> RenderableType:
+    """Whether several models keep the same dimensions: the spread of the count, then who matches whom.
+
+    Args:
+        found: What several models say together.
+        every: List the matched dimensions of every pair, however many pairs there are.
+    """
     from rich.console import Group
 
     parts: list[RenderableType] = [title(stability_headline(found)), pairs(stability_rows(found))]
     for text in stability_tables(found):
-        shown = table(text.heads, left=1, padding=(0, 1, 0, 0))
-        for row in text.rows:
-            add(shown, *row)
-        parts += [paragraph(""), shown]
-    return Group(*parts, *(paragraph(note) for note in stability_notes(found)))
+        shown = table(text.heads, left=1, text=text.text, padding=(0, 1, 0, 0))
+        for name, *cells in text.rows:
+            add(shown, folded(name, _NAME), *cells)
+        parts += [title(text.title), shown]
+    if every or len(found.pairs) <= _LISTED:
+        for names, matches in stability_matches(found):
+            parts += [title(f"Matched dimensions of {names} (correlation)"), abreast(matches)]
+    else:
+        parts.append(paragraph("--every lists the matched dimensions of each pair."))
+    return Group(*parts, *(paragraph(note) for note in ("", *stability_notes(found))))
 
 
 def run_view(run: NamedRun, *, every: bool = False) -> RenderableType:
@@ -108,18 +113,12 @@ def run_view(run: NamedRun, *, every: bool = False) -> RenderableType:
     bars = table(["", "dimension", f"{name} over epochs", "now"], left=3)
     chosen = progress.informative(last)
     shown = sorted(range(len(progress.scores(last))), key=lambda k: (k not in chosen, k))
-    folded = len(shown) - len(chosen) if len(shown) > FOLD_ABOVE and not every else 0
+    others = len(shown) - len(chosen)
+    folded = others if len(shown) > FOLD_ABOVE and others > 1 and not every else 0
     for k in shown[: len(shown) - folded]:
         history = [progress.scores(epoch)[k] for epoch in epochs]
         add(bars, MARK if k in chosen else "", str(k), progress.bar(history, top), f"{history[-1]:.3f}")
     if folded:
         rest = extent(progress.scores(last)[k] for k in range(len(shown)) if k not in chosen)
-        add(bars, "", plural(folded, "other", "others"), "", rest)
+        add(bars, "", f"{folded} others", "", rest)
     return Group(head, figures, paragraph(""), pairs(progress.epoch_rows(run)), paragraph(f"\n{legend}\n"), bars)
-
-
-def _beside(names: list[str], rows: list[tuple[str, list[str]]]) -> RenderableType:
-    shown = table(["", *names], left=1)
-    for label, values in rows:
-        add(shown, label, *values)
-    return shown

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 ABSENT = "n/a"
 
@@ -30,6 +31,11 @@ def number(value: float | None, digits: int = 3) -> str:
     elif not min(10.0 ** (1 - digits), 0.1) <= abs(value) < 1e5:
         return f"{value:.2e}"
     return f"{value:.{digits}f}"
+
+
+def decimals(value: float | None) -> str:
+    """Three decimals even where they are zeros, for numbers of which only the large ones matter."""
+    return number(value) if value is None or abs(value) >= 1e5 else f"{value:.3f}"
 
 
 def spread(mean: float | None, deviation: float | None) -> str:
@@ -57,16 +63,16 @@ def plural(value: int, singular: str, several: str) -> str:
     return f"{count(value)} {singular if value == 1 else several}"
 
 
-def indices(values: Iterable[int]) -> str:
-    """Indices with runs of three or more drawn together: `0, 2-5, 9`; `none` for no index."""
-    runs: list[list[int]] = []
-    for value in sorted(values):
-        if runs and value == runs[-1][-1] + 1:
-            runs[-1].append(value)
-        else:
-            runs.append([value])
-    parts = [f"{r[0]}-{r[-1]}" if len(r) > 2 else ", ".join(map(str, r)) for r in runs]
-    return ", ".join(parts) or "none"
+def folded(text: str, width: int) -> str:
+    """Text in lines of at most `width` characters, broken behind `/`, `-`, `_`, `.` and spaces where that is enough."""
+    lines = [""]
+    for part in re.findall(r"[^-/_. ]*[-/_. ]?", text):
+        for start in range(0, len(part), width):
+            piece = part[start : start + width]
+            if len(lines[-1]) + len(piece) > width:
+                lines.append("")
+            lines[-1] += piece
+    return "\n".join(lines)
 
 
 def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:

@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ngvae_tools.analysis.survey import Findings
+from ngvae_tools.contract import InputScale
 from ngvae_tools.datasets import ImageDataset
 from ngvae_tools.errors import DatasetError, OptionError
+from ngvae_tools.inference.inputs import InputOptions
 from ngvae_tools.inference.session import EncoderSession
 from ngvae_tools.record import Supervised, Truncation
 
 if TYPE_CHECKING:
     from ngvae_tools.inference.decoder import DecoderSession
     from ngvae_tools.workflows.supervised import Labels
-
-TRUNCATED_IMAGES = 256
-"""Images that go through the decoder once for every number of dimensions kept, at most."""
 
 LABELLED_IMAGES = 50_000
 """Labelled images that the supervised metrics draw from, at most."""
@@ -56,6 +55,7 @@ class EvidenceSources:
         labels: A CSV file keyed by relative path, or `auto` for the labels within the data set.
         device: Where the decoder runs.
         threads: Threads of the decoder.
+        input_options: How the encoder takes images; a decoder from elsewhere is taken to return them in that range.
 
     Raises:
         ContractError: The decoder cannot be used, or is not that of the encoder.
@@ -72,8 +72,10 @@ class EvidenceSources:
         labels: str | os.PathLike[str] | None,
         device: str,
         threads: int | None,
+        input_options: InputOptions | None,
     ) -> None:
         self._dataset = dataset
+        self._scale: InputScale | None = None
         self._decoder: DecoderSession | None = None
         self._labels: Labels | None = None
         if session.positions > 1 and (decoder is not None or labels is not None):
@@ -84,9 +86,18 @@ class EvidenceSources:
                 remedy="pass --spatial position, which makes every channel at every position a dimension",
             )
         if decoder is not None:
+            from ngvae_tools.inference.decoder import OutputOptions
             from ngvae_tools.workflows.truncation import open_decoder
 
-            self._decoder = open_decoder(Path(decoder), session, device=device, threads=threads)
+            output_options = None
+            if input_options is not None and input_options.low is not None and input_options.high is not None:
+                output_options = OutputOptions(low=input_options.low, high=input_options.high)
+                # Float samples are in the encoder's own range; whole numbers span their type.
+                if dataset.dtype.kind == "f":
+                    self._scale = InputScale(input_options.low, input_options.high)
+            self._decoder = open_decoder(
+                Path(decoder), session, device=device, threads=threads, output_options=output_options
+            )
         if labels is not None:
             from ngvae_tools.workflows.supervised import open_labels
 
@@ -113,15 +124,16 @@ class EvidenceSources:
     def _truncation(self, findings: Findings) -> Truncation | None:
         if self._decoder is None:
             return None
-        from ngvae_tools.workflows.truncation import measure_truncation
+        from ngvae_tools.workflows.truncation import SAMPLE_IMAGES, measure_truncation
 
-        chosen = findings.sample.smallest(TRUNCATED_IMAGES)
+        chosen = findings.sample.smallest(SAMPLE_IMAGES)
         variance = findings.scores.variance
         return measure_truncation(
             self._decoder,
             self._dataset,
             findings.sample.row[chosen],
             findings.sample.mu[chosen],
+            scale=self._scale,
             mean=findings.statistics.mu.mean,
             posterior_std=None if variance is None else np.sqrt(variance),
             information=findings.scores.information,

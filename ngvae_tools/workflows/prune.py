@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ngvae_tools.contract import LOGVAR, MU, P
 from ngvae_tools.errors import OptionError, RecordError
 from ngvae_tools.files import output_errors, refuse_existing, replacing
 from ngvae_tools.inference.heads import HeadNames
@@ -32,12 +33,14 @@ class PruneResult:
         encoder: The pruned encoder.
         decoder: The pruned decoder; None where none was named.
         data: The data set that the selection was made on; None without a selection.
+        resize: How its images were brought to the encoder's size; None if they were not, or without a selection.
     """
 
     folder: Path
     encoder: PruneReport
     decoder: PruneReport | None
     data: str | None
+    resize: str | None
 
 
 def prune(
@@ -62,8 +65,9 @@ def prune(
         selection: Output folder of `select-latents` for this encoder: which dimensions, and their means.
         dimensions: Keep these dimensions; with `selection`, instead of its own.
         decoder: The decoder file; it needs `selection`, for the means at which the other dimensions are held.
-        heads: Names of the encoder's outputs, for models from elsewhere.
-        input_options: Layout and range of the encoder's input, for models from elsewhere.
+        heads: Names of the encoder's outputs, for models from elsewhere; those that the selection read by default.
+        input_options: Layout and range of the encoder's input, for models from elsewhere; those of the selection
+            by default.
         overwrite: Replace files that are there.
 
     Returns:
@@ -99,17 +103,23 @@ def prune(
                 encoder_path,
                 kept,
                 parts[0],
-                heads=heads,
-                input_options=input_options,
+                heads=_heads(heads, record),
+                input_options=_input(input_options, record),
                 image_shape=None if record is None else record.data.image_shape,
+                latent_dim=None if record is None else record.model.latent_dim,
             )
         ]
         if decoder_path is not None and record is not None:
             means = [row.mu_mean for row in record.dimensions]
             reports.append(prune_decoder(decoder_path, kept, means, parts[1]))
     named = [dataclasses.replace(report, path=place) for report, place in zip(reports, places, strict=True)]
+    data = None if record is None else record.data
     return PruneResult(
-        folder, named[0], named[1] if len(named) > 1 else None, None if record is None else record.data.path
+        folder,
+        named[0],
+        named[1] if len(named) > 1 else None,
+        None if data is None else data.path,
+        None if data is None else data.resize,
     )
 
 
@@ -146,6 +156,22 @@ def _record(selection: Path, encoder: Path) -> AnalysisRecord:
             remedy="name that encoder, or select its dimensions anew with select-latents",
         )
     return record
+
+
+def _heads(heads: HeadNames | None, record: AnalysisRecord | None) -> HeadNames | None:
+    """The user's names, else those of the outputs that the selection read."""
+    if record is None or heads not in {None, HeadNames()}:
+        return heads
+    return HeadNames(*(record.model.heads.get(kind) for kind in (MU, P, LOGVAR)))
+
+
+def _input(options: InputOptions | None, record: AnalysisRecord | None) -> InputOptions:
+    """The user's options, else those that the selection was made with."""
+    options = options or InputOptions()
+    if record is None or record.model.input_range is None or options.low is not None or options.high is not None:
+        return options
+    low, high = record.model.input_range
+    return dataclasses.replace(options, low=low, high=high)
 
 
 def _selected(record: AnalysisRecord | None) -> tuple[int, ...]:

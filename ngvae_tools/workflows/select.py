@@ -143,7 +143,15 @@ def select_latents(
         _open_for(session, data_path, dataset_key, resize) as dataset,
         SelectionParts(folder, session.latent_dim * session.positions) as parts,
     ):
-        sources = EvidenceSources(session, dataset, decoder=decoder, labels=labels, device=device, threads=threads)
+        sources = EvidenceSources(
+            session,
+            dataset,
+            decoder=decoder,
+            labels=labels,
+            device=device,
+            threads=threads,
+            input_options=input_options,
+        )
         encoding = time.perf_counter()
         survey = Survey(session.family, session.latent_dim, positions=session.positions, replicates=bootstrap)
         n_rejected = _stream(dataset, session, parts, survey, batch_size or default_batch_size(session), on_progress)
@@ -265,13 +273,24 @@ def _named(
         )
     if dimensions is not None:
         return given(dimensions, session.latent_dim), ("The dimensions kept were named by the user.",)
-    other = AnalysisRecord.read(Path(selection or ""))
+    path = Path(selection or "")
+    other = AnalysisRecord.read(path.parent if path.name == RECORD_NAME else path)
     if other.model.sha256 != session.sha256:
         raise OptionError(
             f"the selection in {selection} is that of another encoder",
             expected=f"an encoder with SHA-256 {other.model.sha256}",
             found=f"{session.path} with {session.sha256}",
             remedy="name the encoder that the selection was made with, or pass --dimensions",
+        )
+    made = (other.model.family, other.model.latent_dim, other.model.positions)
+    read = (session.metadata.family, session.latent_dim, session.positions)
+    if made != read:
+        expected, found = ("{}, K = {}, {} positions".format(*one) for one in (made, read))
+        raise OptionError(
+            f"the selection in {selection} reads the encoder differently",
+            expected=expected,
+            found=found,
+            remedy="pass the same --spatial, --mu, --p and --logvar as for that selection",
         )
     said = f"The dimensions kept are those of {selection}, selected on {other.data.path}."
     return given(other.selection.indices, session.latent_dim), (said,)
@@ -282,7 +301,7 @@ def _undecided(rule: str, findings: Findings) -> OptionError:
         f"rule {rule} cannot judge these data",
         expected="at least two images",
         found=f"{findings.n_images} that could be encoded",
-        remedy="use more images, or another --rule" + ("" if findings.family.second_head is None else " (variance)"),
+        remedy="use more images" + ("" if findings.family.second_head is None else ", or --rule variance"),
     )
 
 

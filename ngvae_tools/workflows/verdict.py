@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from ngvae_tools.analysis.bootstrap import CONFIDENCE, interval
 from ngvae_tools.analysis.covariance import covariance_metrics
-from ngvae_tools.analysis.intrinsic import intrinsic_dimension
+from ngvae_tools.analysis.indices import indices
+from ngvae_tools.analysis.intrinsic import MOST_POINTS, intrinsic_dimension
 from ngvae_tools.analysis.selection import RULES, TYPES, Scores, latent_types, signal_to_noise
 from ngvae_tools.analysis.survey import Findings
 from ngvae_tools.datasets import ImageDataset
@@ -31,9 +32,6 @@ from ngvae_tools.workflows.notes import notes_on
 from ngvae_tools.workflows.versions import versions_of
 
 Array = npt.NDArray[np.float64]
-
-CLOUD = 5000
-"""Points from which the intrinsic dimension is estimated, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +63,11 @@ def _cloud(findings: Findings, rules: tuple[Selection, ...]) -> tuple[IntrinsicD
     """Intrinsic dimension of the dimensions that carry information, each in units of its posterior noise."""
     by_name = {rule.rule: rule for rule in rules}
     carrying = (by_name.get("information") or by_name.get("active") or rules[0]).indices
+    if findings.n_images == 1:
+        return None, ("The intrinsic dimension is not estimated: it needs more than one image.",)
     if not carrying:
         return None, ("No dimension carries information, so the cloud of latents has no dimension.",)
-    chosen = findings.sample.smallest(CLOUD)
+    chosen = findings.sample.smallest(MOST_POINTS)
     points = findings.sample.mu[chosen][:, carrying].astype(np.float64)
     variance = findings.scores.variance
     if variance is not None:
@@ -108,6 +108,8 @@ def analysis_record(
             hyperparameters=session.metadata.hyperparameters,
             provider=session.provider,
             positions=session.positions,
+            heads=session.heads,
+            input_range=session.input_range,
         ),
         data=DataInfo(
             path=str(dataset.path.resolve()),
@@ -133,8 +135,22 @@ def analysis_record(
         bootstrap=None if findings.replicates is None else bootstrap,
         truncation=truncation,
         supervised=supervised,
-        notes=(*session.notes, *verdict.notes, *undefined, *undefined_of_samples, *notes),
+        notes=(
+            *session.notes,
+            *_origin(session.metadata.kept),
+            *verdict.notes,
+            *undefined,
+            *undefined_of_samples,
+            *notes,
+        ),
     )
+
+
+def _origin(kept: tuple[int, ...] | None) -> tuple[str, ...]:
+    """Which dimensions of the whole encoder those of a pruned one are."""
+    if kept is None:
+        return ()
+    return (f"The encoder was pruned: its dimensions are {indices(kept)} of the whole one, in this order.",)
 
 
 def bootstrap_of(replicates: int, seed: int = 0) -> Bootstrap | None:
@@ -181,7 +197,7 @@ def _columns(findings: Findings, scores: Scores) -> dict[str, Array | None]:
         "information_error": None if found is None else found.error,
         "snr": signal_to_noise(scores),
         "p_mean": scores.p,
-        "p_std": None if seen.p is None or seen.p.count < 2 else np.sqrt(seen.p.covariance()),
+        "p_std": None if seen.p is None or findings.n_images < 2 else np.sqrt(seen.p.covariance()),
     }
 
 

@@ -136,6 +136,9 @@ def test_a_change_of_dependence_alone():
     assert (drift.differs, drift.differing, drift.joint.pair) == (True, (), (0, 2))
     assert drift.joint.correlations == (pytest.approx(0, abs=0.1), pytest.approx(0.6, abs=0.1))
     assert "no dimension alone does, but their joint distribution does" in drift.verdict
+    assert "Taking each dimension alone, " in drift.verdict
+    assert drift.verdict.endswith("a change within the range does not show in that.")
+    assert "within the range seen in A." in compared(a, a[:700]).verdict
 
 
 def test_p_that_moves_is_found():

@@ -1,7 +1,10 @@
 import json
 
 import pytest
+from inference.decoders import LinearDecoder
 from inference.graphs import Linear
+
+from exporters.prune import prune_encoder
 
 FOREIGN = {"metadata": None, "sample_type": "float32"}
 
@@ -40,8 +43,25 @@ def test_what_is_missing_ends_with_two_and_the_option_mends_it(tmp_path, command
 
 def test_a_decoder(command_line, run):
     done = command_line("inspect", run.decoder)
+    assert done.returncode == 0, done.stderr
+    assert "This is a decoder (z to image): it can be used with select-latents --decoder." in done.stdout
+    for part in ("32 x 32, 3 channels, NHWC, uint8", "from 0 to 1", "dimensions"):
+        assert part in done.stdout
+    assert "Missing" not in done.stdout
+
+
+def test_a_decoder_that_cannot_be_used(command_line, tmp_path):
+    linear = LinearDecoder()
+    linear.save(tmp_path / "d.onnx", metadata=linear.metadata(latent_dim=4).to_json())
+    done = command_line("inspect", "d.onnx")
     assert done.returncode == 2
-    assert "This is a decoder (z to image)" in done.stdout
+    assert "it cannot be used with select-latents --decoder." in done.stdout
+
+
+def test_a_pruned_encoder(command_line, tmp_path):
+    prune_encoder(Linear(6).save(tmp_path / "m.onnx"), (0, 2, 3, 4), tmp_path / "p.onnx")
+    done = command_line("inspect", "p.onnx")
+    assert "4, those of the whole model: 0, 2-4" in done.stdout
 
 
 @pytest.mark.parametrize("words", [("none.onnx",), ("m.onnx", "--input-range", "1,0")])

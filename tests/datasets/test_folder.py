@@ -89,6 +89,15 @@ def test_other_sizes_name_both_and_advise_to_resize(tmp_path):
     assert "--resize" not in reasons[1]
 
 
+def test_another_type_than_the_encoder_takes_names_the_way_to_one_that_does(tmp_path):
+    save(tmp_path / "a.png", noise(8, 8, dtype=np.uint16))
+    save(tmp_path / "b.png", noise(8, 8))
+    (rejection,) = FolderImages(tmp_path, image_shape=(8, 8, 1), dtype=np.uint8).read(0, 2)[1]
+    assert "sample_type='uint16'" in rejection.reason
+    (rejection,) = FolderImages(tmp_path).read(0, 2)[1]
+    assert "sample_type" not in rejection.reason
+
+
 def test_non_finite_images_are_rejected(tmp_path):
     save(tmp_path / "a.tiff", np.ones((4, 4), np.float32))
     save(tmp_path / "b.tiff", np.array([[1, np.nan], [2, 3]], np.float32))

@@ -140,7 +140,7 @@ def test_a_dataset_that_was_never_written_is_an_error(tmp_path):
         ({"image_shape": (5, 5, 3)}, "--resize"),
         ({"image_shape": (5, 4, 1)}, "as many channels"),
         ({"image_shape": (5, 5, 1), "resize": "crop"}, "as many channels"),
-        ({"dtype": np.float32}, "float32"),
+        ({"dtype": np.float32}, "store the images as float32, or export .* sample_type='uint8'; nothing is converted"),
     ],
 )
 def test_what_differs_from_the_expected_is_an_error(tmp_path, options, words):

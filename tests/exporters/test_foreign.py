@@ -10,7 +10,7 @@ from torch import nn
 import exporters
 from exporters import export_decoder, export_encoder
 from exporters.check import TOLERANCE
-from ngvae_tools.contract import InputScale
+from ngvae_tools.contract import InputScale, ModelMetadata
 from ngvae_tools.errors import ExportError, MissingDependencyError, OptionError
 from ngvae_tools.inference.decoder import DecoderSession
 from ngvae_tools.inference.session import EncoderSession
@@ -241,6 +241,37 @@ class TestDecoder:
         with pytest.raises(ExportError, match=words):
             export_decoder(Decoder(), torch.zeros(1, 2), tmp_path / "d.onnx")
         assert list(tmp_path.iterdir()) == []
+
+
+class Weights:
+    """Things that hold weights and are no module."""
+
+    state = staticmethod(lambda folder: Convolutional().state_dict())
+    checkpoint = staticmethod(lambda folder: {"model": Convolutional().state_dict(), "epoch": 3})
+    path = staticmethod(lambda folder: str(folder / "model.pt"))
+    module_class = staticmethod(lambda folder: Convolutional)
+    nothing = staticmethod(lambda folder: None)
+
+
+@pytest.mark.parametrize(
+    "make", [Weights.state, Weights.checkpoint, Weights.path, Weights.module_class, Weights.nothing]
+)
+@pytest.mark.parametrize(
+    "export",
+    [
+        lambda thing, path: export_encoder(thing, torch.rand(1, 3, 12, 16), path),
+        lambda thing, path: export_decoder(thing, torch.rand(1, 4), path),
+        lambda thing, path: exporters.export_sample_encoder(
+            thing, path, ModelMetadata("encoder", "gaussian", 4, (12, 16, 3))
+        ),
+        exporters.export_pythae,
+        exporters.export_diffusers,
+    ],
+)
+def test_what_is_no_module_is_refused_with_the_way_to_one(tmp_path, export, make):
+    with pytest.raises(OptionError, match=r"expected a torch\.nn\.Module with its weights .* module\.load_state_dict"):
+        export(make(tmp_path), tmp_path / "e.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_package_loads_what_it_is_asked_for():

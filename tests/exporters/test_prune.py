@@ -18,7 +18,9 @@ from exporters.restriction import Restriction, restricted, strip
 from ngvae_tools.contract import ModelMetadata
 from ngvae_tools.errors import ContractError, ExportError, OptionError
 from ngvae_tools.files import sha256_of
+from ngvae_tools.inference.decoder import DecoderSession
 from ngvae_tools.inference.heads import HeadNames
+from ngvae_tools.inference.inputs import InputOptions
 from ngvae_tools.inference.session import EncoderSession
 
 K = 5
@@ -378,9 +380,15 @@ def test_metadata_follow_the_dimensions(pytestconfig, tmp_path):
     before, after = EncoderSession(path).metadata, EncoderSession(report.path).metadata
     beta = before.hyperparameters["informative_beta"]
     expected = {**before.hyperparameters, "informative_beta": (beta[1], beta[3])}
-    assert after == dataclasses.replace(before, latent_dim=2, hyperparameters=expected)
+    assert after == dataclasses.replace(before, latent_dim=2, hyperparameters=expected, kept=(1, 3))
     assert report.in_weights
     assert report.max_abs_difference < 1e-6
+
+
+def test_what_is_pruned_again_names_the_dimensions_of_the_first_model(tmp_path):
+    first = prune_encoder(Linear(5).save(tmp_path / "e.onnx"), (0, 2, 3, 4), tmp_path / "p.onnx")
+    second = prune_encoder(first.path, (1, 3), tmp_path / "q.onnx")
+    assert EncoderSession(second.path).metadata.kept == (2, 4)
 
 
 def test_the_same_bytes_each_time(pytestconfig, tmp_path):
@@ -396,9 +404,73 @@ def test_an_encoder_from_elsewhere(tmp_path):
     report = prune_encoder(path, KEPT, tmp_path / "p.onnx", heads=names)
     images = images_of(4).astype(np.float32)
     mu, logvar = linear.heads(images)
-    heads = EncoderSession(report.path, heads=names).encode(images)
+    assert [value.name for value in onnx.load(report.path).graph.output] == ["mu", "logvar"]
+    assert report.input_options == InputOptions()
+    heads = EncoderSession(report.path).encode(images)
     np.testing.assert_array_equal(heads.mu, mu[:, KEPT].astype(np.float32))
     np.testing.assert_array_equal(heads.second, logvar[:, KEPT].astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("names", "heads", "found"),
+    [
+        (("logvar", "mu"), HeadNames(mu="logvar", logvar="mu"), ["mu", "logvar"]),
+        (("code", "flat"), HeadNames(mu="code", p="flat"), ["mu", "p"]),
+        (("code", "mu"), HeadNames(mu="code"), ["mu"]),
+        (("Ax", "mu"), HeadNames(mu="mu", logvar="Ax"), ["mu", "logvar"]),
+    ],
+)
+def test_names_that_other_tensors_have_are_freed_for_the_heads(tmp_path, names, heads, found):
+    linear = Linear(5, second="logvar")
+    path = linear.save(tmp_path / "e.onnx", metadata=None, sample_type="float32", names=("first", "second"))
+    model = onnx.load(path)
+    swap = {"first": names[0], "second": names[1], **({"Ax": "inner"} if "Ax" in names else {}), "flat": "line"}
+    for side in [model.graph.output, *(part for n in model.graph.node for part in (n.input, n.output))]:
+        for i, entry in enumerate(side):
+            if isinstance(entry, str):
+                side[i] = swap.get(entry, entry)
+            else:
+                entry.name = swap.get(entry.name, entry.name)
+    model.graph.input[0].name = model.graph.node[0].input[0] = "p"
+    onnx.save(model, path)
+    report = prune_encoder(path, KEPT, tmp_path / "p.onnx", heads=heads)
+    assert [value.name for value in onnx.load(report.path).graph.output] == found
+    images = images_of(4).astype(np.float32)
+    whole, part = EncoderSession(path, heads=heads).encode(images), EncoderSession(report.path).encode(images)
+    np.testing.assert_array_equal(part.mu, whole.mu[:, KEPT])
+    if len(found) > 1:
+        np.testing.assert_array_equal(part.second, whole.second[:, KEPT])
+
+
+@pytest.mark.parametrize("limits", [(0.0, 1.0), (-1.0, 1.0)])
+@pytest.mark.parametrize("shape", [(6, 5, 3), (8, 8, 8)])
+def test_what_a_reader_of_the_pruned_encoder_must_be_told(tmp_path, limits, shape):
+    linear = Linear(5, shape, second="logvar")
+    path = linear.save(tmp_path / "e.onnx", metadata=None, sample_type="float32", names=("m", "s"))
+    told = InputOptions("NHWC", *limits)
+    names = HeadNames(mu="m", logvar="s")
+    report = prune_encoder(path, KEPT, tmp_path / "p.onnx", heads=names, input_options=told)
+    layout = None if shape == (6, 5, 3) else "NHWC"
+    assert report.input_options == InputOptions(layout, *(limits if limits[0] else (None, None)))
+    images = images_of(4, shape)
+    whole = EncoderSession(path, heads=names, input_options=told).encode(images)
+    part = EncoderSession(report.path, input_options=report.input_options).encode(images)
+    np.testing.assert_array_equal(part.mu, whole.mu[:, KEPT])
+
+
+def test_one_output_under_another_name_is_still_one_output(tmp_path):
+    nodes = [node("Conv", "sample Wc B", "all"), node("ReduceMean", "all axes", "moments", keepdims=0)]
+    ports = {"inputs": {"sample": ["N", 3, 4, 6]}, "outputs": {"moments": ["N", 2 * K]}}
+    path = save(tmp_path / "e.onnx", nodes, CONV | {"axes": ints(2, 3)}, **ports)
+    names = HeadNames(mu="moments", logvar="moments")
+    report = prune_encoder(path, KEPT, tmp_path / "p.onnx", heads=names)
+    # diffusers' name would stand for the range from -1 to 1.
+    assert report.input_options == InputOptions(None, 0.0, 1.0)
+    images = np.random.default_rng(0).integers(0, 255, (3, 4, 6, 3), dtype=np.uint8)
+    whole = EncoderSession(path, heads=names).encode(images)
+    part = EncoderSession(report.path, input_options=report.input_options).encode(images)
+    np.testing.assert_allclose(part.mu, whole.mu[:, KEPT], atol=1e-6)
+    np.testing.assert_allclose(part.second, whole.second[:, KEPT], atol=1e-6)
 
 
 @pytest.mark.parametrize("positions", [[], [4, 6]])
@@ -526,6 +598,10 @@ SPATIAL = {
         [node("Conv", "z Wc", "padded", pads=[0, 0, 1, 1]), node("Slice", "padded zero end axes", "image")],
         {"Wc": rng.normal(size=(3, K, 1, 1)), "zero": ints(1, 1), "end": ints(7, 6), "axes": ints(2, 3)},
     ),
+    "MatMul of the columns": (
+        [node("MatMul", "z Ww", "mixed"), node("Conv", "mixed Wc", "image")],
+        {"Ww": rng.normal(size=(5, 5)), "Wc": rng.normal(size=(3, K, 1, 1))},
+    ),
 }
 
 
@@ -560,6 +636,18 @@ def test_the_sample_decoder(pytestconfig, tmp_path):
     metadata = ModelMetadata.from_json(text)
     assert (metadata.role, metadata.latent_dim) == ("decoder", 3)
     assert len(metadata.hyperparameters["informative_beta"]) == 3
+
+
+@pytest.mark.parametrize("name", ["Gemm", "nonlinear"])
+def test_a_decoder_of_a_fixed_batch(tmp_path, name):
+    nodes, values = (FRONTS | UNFOLDED)[name]
+    ports = {"inputs": {"z": [4, K]}, "outputs": {"image": [4, 6, 5, 3]}}
+    path = save(tmp_path / "d.onnx", nodes, values | SHAPE, **ports)
+    report = prune_decoder(path, KEPT, MEAN.tolist(), tmp_path / "p.onnx")
+    z = np.tile(MEAN.astype(np.float32), (6, 1))
+    z[:, KEPT] = np.random.default_rng(0).normal(size=(6, 3))
+    images = DecoderSession(report.path).decode(z[:, KEPT])
+    np.testing.assert_allclose(images, DecoderSession(path).decode(z), rtol=1e-5, atol=1e-5)
 
 
 def test_a_decoder_with_every_dimension_stays_as_it_is(tmp_path):

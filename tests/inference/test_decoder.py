@@ -129,8 +129,8 @@ def test_images_that_are_not_finite(tmp_path, linear):
 @pytest.mark.parametrize(
     ("inputs", "outputs", "words"),
     [
-        ({"z": [3, 3]}, {"image": [3, 6, 5, 3]}, "dynamic batch"),
-        ({"z": ["N", "K"]}, {"image": ["N", 6, 5, 3]}, "no other dynamic axis"),
+        ({"z": ["N", "K"]}, {"image": ["N", 6, 5, 3]}, "no dynamic axis but the batch"),
+        ({"z": [2**28, 3]}, {"image": [2**28, 6, 5, 3]}, "values at once"),
         ({"z": ["N", 3]}, {"values": ["N", 90]}, "one float32 output of images"),
         ({"z": ["N", 3], "y": ["N", 3]}, {"image": ["N", 6, 5, 3]}, "one float32 input"),
         ({"z": ["N", 3]}, {"image": ["N", 6, 5, 3], "values": ["N", 90]}, "one float32 output"),
@@ -153,6 +153,49 @@ def test_a_decoder_whose_images_do_not_follow_its_latents(tmp_path, linear):
     ]
     path = save(tmp_path / "d.onnx", nodes, values, inputs={"z": ["N", 3]}, outputs={"image": ["one", "rows", 5, 3]})
     refused(path, "one image of height, width and channels for each latent")
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 9])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_fixed_batch_is_fed_in_pieces(tmp_path, linear, batch, count):
+    values = {"W": linear.weight, "b": linear.bias, "shape": np.array([batch, 6, 5, 3])}
+    nodes = [
+        helper.make_node("Gemm", ["z", "W", "b"], ["values"]),
+        helper.make_node("Reshape", ["values", "shape"], ["image"]),
+    ]
+    ports = {"inputs": {"z": [batch, 3]}, "outputs": {"image": [batch, 6, 5, 3]}}
+    session = DecoderSession(save(tmp_path / "d.onnx", nodes, values, **ports))
+    assert (session.fixed_batch, session.image_shape) == (batch, (6, 5, 3))
+    assert session.notes == (
+        [] if batch == 1 else ["The decoder takes exactly 4 latents at once; the last run is filled up."]
+    )
+    np.testing.assert_allclose(session.decode(latents(count)), linear(latents(count)), atol=1e-6)
+
+
+def test_a_batch_of_one_that_the_graph_does_not_admit(tmp_path, linear):
+    values = {"W": linear.weight, "b": linear.bias, "shape": np.array([1, 6, 5, 3])}
+    nodes = [
+        helper.make_node("Gemm", ["z", "W", "b"], ["values"]),
+        helper.make_node("Reshape", ["values", "shape"], ["image"]),
+    ]
+    ports = {"inputs": {"z": ["N", 3]}, "outputs": {"image": ["N", 6, 5, 3]}}
+    session = DecoderSession(save(tmp_path / "d.onnx", nodes, values, **ports))
+    assert session.fixed_batch == 1
+    assert "only one at once" in session.notes[0]
+    np.testing.assert_allclose(session.decode(latents(5)), linear(latents(5)), atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", ["N", 4])
+def test_images_that_depend_on_the_others_of_their_batch(tmp_path, linear, batch):
+    values = {"W": linear.weight, "b": linear.bias, "shape": np.array([-1, 6, 5, 3]), "axes": np.array([0])}
+    nodes = [
+        helper.make_node("ReduceMean", ["z", "axes"], ["mean"]),
+        helper.make_node("Sub", ["z", "mean"], ["centred"]),
+        helper.make_node("Gemm", ["centred", "W", "b"], ["values"]),
+        helper.make_node("Reshape", ["values", "shape"], ["image"]),
+    ]
+    ports = {"inputs": {"z": [batch, 3]}, "outputs": {"image": [batch, 6, 5, 3]}}
+    refused(save(tmp_path / "d.onnx", nodes, values, **ports), "depends on the rest of its batch", "module.eval()")
 
 
 def test_cuda_is_never_replaced_by_the_cpu(tmp_path, linear):

@@ -141,6 +141,35 @@ class TestForeignModels:
             EncoderSession(linear.save(tmp_path / "m.onnx"), heads=HeadNames("mu", "p", "p"))
 
 
+class TestOptionsForWhatTheFileSays:
+    @pytest.mark.parametrize(
+        ("options", "name"),
+        [
+            (InputOptions(low=-1, high=1), "--input-range"),
+            (InputOptions(layout="NCHW"), "--layout"),
+            (InputOptions("NHWC", 0, 1), "--layout and --input-range"),
+        ],
+    )
+    def test_its_own_metadata_decide(self, tmp_path, linear, options, name):
+        with pytest.raises(OptionError, match=f"{name} cannot be used with .*its own ngvae_tools metadata"):
+            EncoderSession(linear.save(tmp_path / "m.onnx"), input_options=options)
+
+    def test_samples_that_go_in_as_they_are_have_no_range(self, tmp_path, linear):
+        path = linear.save(tmp_path / "m.onnx", metadata=None)
+        with pytest.raises(OptionError, match=r"--input-range cannot be used with .*an input of uint8"):
+            EncoderSession(path, input_options=InputOptions(low=0, high=1))
+        assert EncoderSession(path, input_options=InputOptions(layout="NHWC")).input_range is None
+
+
+def test_how_a_model_was_read_is_known(tmp_path, linear):
+    own = EncoderSession(linear.save(tmp_path / "m.onnx"))
+    assert (own.heads, own.input_range) == ({"mu": "mu", "p": "p"}, None)
+    path = linear.save(tmp_path / "f.onnx", metadata=None, sample_type="float32", names=("fc21", "fc22"))
+    foreign = EncoderSession(path, heads=HeadNames("fc21", logvar="fc22"), input_options=InputOptions(low=-1, high=1))
+    assert (foreign.heads, foreign.input_range) == ({"mu": "fc21", "logvar": "fc22"}, (-1, 1))
+    assert EncoderSession(path, heads=HeadNames("fc21")).heads == {"mu": "fc21"}
+
+
 class TestUnfitFiles:
     @pytest.mark.parametrize("content", [b"", b"no model at all", b"\x08\x07", b"\x89HDF\r\n\x1a\n" + bytes(100)])
     def test_not_onnx(self, tmp_path, content):

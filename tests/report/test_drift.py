@@ -2,15 +2,21 @@ import dataclasses
 import io
 
 import numpy as np
-import pytest
 import records as build
 from rich.console import Console
 
 from ngvae_tools.analysis.comparisons import StoredRows
 from ngvae_tools.analysis.drift_verdict import drift_between
+from ngvae_tools.analysis.indices import indices
 from ngvae_tools.analysis.ranges import RangeCheck
 from ngvae_tools.report.drift import WORST, render
-from ngvae_tools.report.stability import stability_headline, stability_notes, stability_rows, stability_tables
+from ngvae_tools.report.stability import (
+    stability_headline,
+    stability_matches,
+    stability_notes,
+    stability_rows,
+    stability_tables,
+)
 
 HOSTILE = "[red]\x1b[31m\udcff"
 
@@ -48,12 +54,28 @@ def test_the_worst_images_are_bounded():
     assert f"{drift.outside.n_outside - WORST} more" in text
 
 
-@pytest.mark.parametrize("every", [False, True])
-def test_many_dimensions_are_folded(every):
+def test_many_dimensions_are_folded_but_not_a_single_one():
     drift = drift_of(64)
     quiet = dataclasses.replace(drift.dimensions[0], comparisons=())
-    drift = dataclasses.replace(drift, dimensions=(quiet, *drift.dimensions[1:]))
-    assert ("without a difference left out" in text_of(render(drift, every=every))) is not every
+    found = next(row for row in drift.dimensions if row.beyond_chance)
+    loud = [dataclasses.replace(found, index=k) for k in range(1, 64)]
+    assert "left out" not in text_of(render(dataclasses.replace(drift, dimensions=(quiet, *loud))))
+    both = (quiet, dataclasses.replace(quiet, index=1), *loud[1:])
+    shown = text_of(render(dataclasses.replace(drift, dimensions=both)))
+    assert "left out" not in text_of(render(dataclasses.replace(drift, dimensions=both), every=True))
+    assert "2 dimensions without a difference left out, --every shows them: 0, 1." in shown
+
+
+def test_cells_that_are_absent_are_explained():
+    drift = drift_of(5)
+    kept = [row.index for row in drift.dimensions if row.in_both]
+    shown = " ".join(text_of(render(drift)).split())
+    rest = indices(set(range(5)) - set(kept))
+    assert f"n/a in {rest}: not in both latent files" in shown
+    assert "n/a of mean or variance" not in shown
+    constant = dataclasses.replace(drift.dimensions[0], comparisons=())
+    shown = text_of(render(dataclasses.replace(drift, dimensions=(constant, *drift.dimensions[1:]))))
+    assert "n/a of mean or variance in 0: constant in A" in " ".join(shown.split())
 
 
 def test_stability_in_words():
@@ -69,7 +91,8 @@ def test_stability_in_words():
     assert dict(stability_rows(found))["Mean and range"] == "2.5 ± 0.7, 2 to 3"
     models, pairs = stability_tables(found)
     assert models.rows[0][3] == "of 1: 1 in 1; 0, 2 in 0"
-    assert pairs.rows[0][4:] == ("1~0 (-1.00)", "0, 2 of one; 1 of two")
+    assert pairs.rows[0][4:] == ("1", "1.00", "0, 2 of one; 1 of two")
+    assert stability_matches(found) == [("one, two", ["1~0 (-1.00)"])]
     assert all(len(row) == len(table.heads) for table in (models, pairs) for row in table.rows)
     assert stability_notes(found)[0] == r"[red]\x1b[31m\udcff note"
     alone = stability_of([("one", (0,)), ("two", (0,))], [], [])

@@ -11,6 +11,7 @@ import pytest
 import records as build
 from rich.console import Console
 
+from ngvae_tools.analysis.indices import indices
 from ngvae_tools.analysis.stability import Match, ModelStability, PairStability, Stability
 from ngvae_tools.errors import OutputError
 from ngvae_tools.record import Selection
@@ -24,7 +25,7 @@ from ngvae_tools.report.labels import clusters, placed
 from ngvae_tools.report.rules import score_name, score_text
 from ngvae_tools.report.sources import Sources, open_sources
 from ngvae_tools.report.terminal import render
-from ngvae_tools.report.words import indices, number, span, spread
+from ngvae_tools.report.words import decimals, number, span, spread
 
 
 class Elements(HTMLParser):
@@ -85,13 +86,14 @@ def test_numbers_are_the_records(alone):
     assert f'<p class="kept">Dimensions {indices(record.selection.indices)}</p>' in shown
     for row in record.dimensions:
         cells = [spread(row.p_mean, row.p_std), number(row.posterior_variance), f"{row.information:.3f} ± 0.004"]
-        cells += [f"{row.snr:.3f}", row.type, number(row.posterior_variance_std), number(row.rate), "3.560"]
-        cells += [number(row.posterior_entropy), number(row.mu_mean), number(row.mu_variance)]
-        start = shown.index(f">{row.index}</th><td>{'informative' if row.informative else 'uninformative'}</td>")
+        cells += [f"{row.snr:.3f}", row.type]
+        more = [number(row.posterior_variance_std), number(row.rate), "3.560", number(row.posterior_entropy)]
+        more += [number(row.mu_mean), number(row.mu_variance), span((row.mu_low, row.mu_high))]
+        verdict = "informative" if row.informative else "uninformative"
+        start = shown.index(f'>{row.index}<span class="unseen"> {verdict}</span></th>')
         line = shown[start : shown.index("</tr>", start)]
-        assert line.endswith(
-            "".join(f"<td>{cell}</td>" for cell in cells) + f"<td>{span((row.mu_low, row.mu_high))}</td>"
-        )
+        assert line.endswith("".join(f"<td>{cell}</td>" for cell in cells))
+        assert f">{row.index}</th>" + "".join(f"<td>{cell}</td>" for cell in more) in shown
         assert picture(row.p_histogram, f"Histogram of p over images, dimension {row.index}, from 0 to 1") in line
     for fact in (
         record.data.fingerprint,
@@ -111,8 +113,9 @@ def test_a_full_record_shows_everything(tmp_path):
         for k, verdict in enumerate(rule.informative):
             assert f'<td class="{"in" if verdict else "out"}">{score_text(rule, k)}</td>' in shown
     for row in record.dimensions:
-        for name in ("p_mean", "information", "rate", "mu_variance"):
-            assert f"<small>{span(row.intervals[name])}</small>" in shown
+        short = [" to ".join(map(decimals, row.intervals[name])) for name in ("p_mean", "information", "snr")]
+        for interval in (*short, span(row.intervals["rate"]), span(row.intervals["mu_variance"])):
+            assert f"<small>{interval}</small>" in shown
     for metrics in (record.metrics, record.sample_metrics):
         for value in dataclasses.astuple(metrics):
             assert f"<td>{number(value)}</td>" in shown
@@ -120,6 +123,7 @@ def test_a_full_record_shows_everything(tmp_path):
         assert f"<td>{number(value)}</td>" in shown
     for fragment in ("0.981", "sap is not defined", "hue (circular, declared", "<dt>Classifier</dt>"):
         assert fragment in shown
+    assert shown.index('id="provenance-1"') < shown.index("<dt>Classifier</dt>")
     labels = re.findall(r'aria-label="([^"]*)"', shown)
     for start in ("Number of informative", "Reconstruction error", "Heat map of the information"):
         assert sum(label.startswith(start) for label in labels) == 1
@@ -187,7 +191,11 @@ def test_stability_of_several_models(tmp_path):
     for text in (shown, console.file.getvalue()):
         assert "mean 2.5, range 2 to 3" in text
         assert "0~3 (-0.98)" in text
+        assert "1 is best" not in text
         assert "Why." in text
+        assert "below 1, even between equal codes" in " ".join(text.split())
+        for title in ("Models", "Every two models", "Matched dimensions"):
+            assert title in text
     assert "stability" not in json.loads(as_json(open_sources(records)))
 
 

@@ -7,12 +7,14 @@ import pytest
 import records as build
 from rich.console import Console
 
+from ngvae_tools.analysis.indices import indices
 from ngvae_tools.record import CovarianceMetrics, DimensionStatistics, IntrinsicDimension, Selection
-from ngvae_tools.report import facts, sections, terminal
+from ngvae_tools.report import facts, known, sections, terminal
+from ngvae_tools.report.comparison import comparison_rows, comparison_table
 from ngvae_tools.report.histogram import blocks
 from ngvae_tools.report.html import page
 from ngvae_tools.report.sources import NamedRun, Sources, open_sources
-from ngvae_tools.report.words import indices, number, spread
+from ngvae_tools.report.words import folded, number, spread
 
 
 def text(renderable, width=80):
@@ -167,8 +169,14 @@ def test_truncation():
 def test_supervised():
     record = build.analysis(full=True)
     shown = text(sections.supervised_view(record.supervised))
-    for fragment in ("MIG", "0.312", "n/a", "sap is not defined", "hue (circular", "20 classes", "LogisticRegression"):
+    for fragment in ("MIG", "0.312", "n/a", "sap is not defined", "hue (circular", "20 classes"):
         assert fragment in shown
+    assert "LogisticRegression" not in shown
+    settings = {"scikit_learn": "1.9", "factor_vae_dead_standard_deviation": 0.05, "dci": "trees", "sapling": 1}
+    asked = dataclasses.replace(record.supervised, settings=settings)
+    labels = [label for label, _ in known.setting_rows(asked)]
+    assert labels == ["scikit-learn", "FactorVAE dead standard deviation", "DCI", "Sapling"]
+    assert "FactorVAE dead" in text(sections.supervised_view(asked, every=True))
     for k in record.selection.indices:
         line = next(cells for cells in rows(shown) if cells[:1] == [str(k)])
         assert [cell.rstrip("*") for cell in line[1:]] == [number(row[k]) for row in record.supervised.information]
@@ -204,14 +212,29 @@ def test_a_given_selection_does_not_claim_that_it_found_something():
 
 def test_many_dimensions_fold_unless_every_is_asked_for():
     record = build.analysis(64, 11)
-    folded, every = (
+    few, every = (
         rows(text(sections.dimension_table(record))),
         rows(text(sections.dimension_table(record, every=True))),
     )
-    assert len(folded) < 20
-    assert folded[-1][0] == "more"
-    assert folded[-2][0] == "53"
-    assert len(every) == len(folded) + 51
+    assert [cells[0] for cells in few[-2:]] == ["min", "max"]
+    assert len(every) == len(few) + 51
+    rest = [row for row in record.dimensions if not row.informative]
+    assert [cells[1] for cells in few[-2:]] == [f"{pick(row.p_mean for row in rest):.3f}" for pick in (min, max)]
+    assert f"the 53 uninformative, {indices(row.index for row in rest)}; --every" in " ".join(
+        text(sections.analysis_view(record)).split()
+    )
+
+
+@pytest.mark.parametrize("informative", [62, 63, 64])
+def test_a_row_or_two_are_not_folded(informative):
+    record = build.analysis(64, informative)
+    assert len(rows(text(sections.dimension_table(record)))) == 4 + 64
+    assert "--every" not in text(sections.analysis_view(record))
+
+
+def test_what_the_columns_mean():
+    assert "near 0 = active, both = mixed." in " ".join(text(sections.analysis_view(build.analysis())).split())
+    assert "SNR" not in text(sections.analysis_view(build.analysis(family="deterministic")))
 
 
 def test_undefined_numbers_and_why(many):
@@ -226,18 +249,68 @@ def test_undefined_numbers_without_a_note_are_owned_up_to(alone):
     assert "The record does not say why entropy" in " ".join(text(sections.verdict(record)).split())
 
 
-def test_comparison_of_up_to_four_has_a_column_each(many):
-    shown = text(terminal.comparison_table(Sources(many.analyses[:2])))
+def test_comparison_of_two_has_a_column_each(many):
+    shown = text(comparison_table(Sources(many.analyses[:2])))
     line = next(cells for cells in rows(shown) if cells[:1] == ["entropy"])
     assert line[1:] == [number(a.record.metrics.entropy) for a in many.analyses[:2]]
 
 
 def test_comparison_of_more_has_a_row_each(many):
-    shown = text(terminal.comparison_table(many), width=140)
+    shown = text(comparison_table(many))
     line = next(cells for cells in rows(shown) if cells[:1] == ["wide"])
     metrics = many.analyses[3].record.metrics
     shown_there = (metrics.entropy, metrics.decorrelation, metrics.decorrelation_signed, metrics.total_correlation)
     assert line[1:5] == [number(value) for value in shown_there]
+
+
+@pytest.mark.parametrize("number_of", [2, 3, 5, 8])
+def test_no_word_of_a_comparison_is_broken(number_of, tmp_path):
+    families = ("normal-gamma-mixture", "deterministic", "gaussian", "normal-gamma")
+    folders = [
+        build.write_analysis(
+            tmp_path / f"encoder-{k}-of-many",
+            build.analysis(100, 30 + k, family=families[k % 4], images=1_000_000, seed=k, full=True),
+        )
+        for k in range(number_of)
+    ]
+    shown = text(comparison_table(open_sources(folders)))
+    assert max(len(line) for line in shown.splitlines()) <= 80
+    words = {word for cells in rows(shown) for word in cells}
+    assert {"deterministic", "variance" if number_of > 2 else "active", "1,000,000"} <= words
+    assert words & {"normal-gamma-", "normal-gamma-mixture"}
+    assert words & {"encoder-0-of-", "encoder-0-of-many"}
+    values = {value for _, texts in comparison_rows(open_sources(folders).analyses) for value in texts}
+    assert {value for value in values if "-" not in value[1:] and " " not in value} <= words
+
+
+def test_a_metric_that_one_analysis_lacks_is_explained(tmp_path):
+    folders = [build.write_analysis(tmp_path / str(full), build.analysis(full=full)) for full in (False, True)]
+    assert "no labels were given" in text(comparison_table(open_sources(folders)))
+    assert "no labels were given" not in text(comparison_table(open_sources(folders[:1] * 2)))
+
+
+def test_several_are_short_unless_every_is_asked_for(tmp_path):
+    folders = [build.write_analysis(tmp_path / str(k), build.analysis(seed=k, full=True)) for k in range(3)]
+    sources = open_sources(folders)
+    few, every = (text(terminal.render(sources, every=every)) for every in (False, True))
+    assert "Where the rules agree" not in few
+    assert every.count("Where the rules agree") == 3
+    for shown in (few, every):
+        assert shown.count("7 of 15 dimensions carry information") == shown.count("Intrinsic dimension") == 3
+    assert "Where the rules agree" in text(terminal.render(open_sources(folders[:1])))
+
+
+def test_headlines(many):
+    shown = text(terminal.headlines(many)).splitlines()
+    assert len(shown) == len(many.analyses) + len(many.runs)
+    assert "wide: 11 of 64 dimensions carry information" in shown
+    assert not any("\x1b" in line for line in shown)
+
+
+def test_long_names_break_behind_their_parts():
+    assert folded("normal-gamma-mixture", 13) == "normal-gamma-\nmixture"
+    assert folded("a/bb/" + "c" * 7, 4) == "a/\nbb/\ncccc\nccc"
+    assert folded("", 5) == ""
 
 
 def test_other_data_is_told(many):
@@ -245,7 +318,7 @@ def test_other_data_is_told(many):
         many.analyses[1].record, data=dataclasses.replace(many.analyses[1].record.data, fingerprint="x")
     )
     named = dataclasses.replace(many.analyses[1], record=other)
-    assert "did not see the same data" in text(terminal.comparison_table(Sources((many.analyses[0], named))), 200)
+    assert "did not see the same data" in text(comparison_table(Sources((many.analyses[0], named))), 200)
 
 
 def test_run_view(many):

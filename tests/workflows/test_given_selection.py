@@ -47,6 +47,8 @@ class TestGiven:
             select_latents(other, data, tmp_path / "b", selection=tmp_path / "a")
         with pytest.raises(RecordError, match="not an analysis record"):
             select_latents(encoder, data, tmp_path / "b", selection=tmp_path / "nothing")
+        given = select_latents(encoder, data, tmp_path / "c", selection=tmp_path / "a" / "selection.json")
+        assert given.selection.rule == "given"
         assert not (tmp_path / "b").exists()
 
     @pytest.mark.parametrize(
@@ -154,6 +156,17 @@ class TestSpatialLatents:
         assert (record.model.latent_dim, record.model.positions) == (192, 1)
         flat = images.transpose(0, 3, 1, 2).reshape(50, -1).astype(np.float64)
         np.testing.assert_allclose([r.mu_mean for r in record.dimensions], flat.mean(0), rtol=1e-6)
+
+    def test_positions_are_not_taken_for_channels(self, tmp_path, as_h5, encoder, images):
+        from ngvae_tools.inference.inputs import InputOptions
+        from ngvae_tools.workflows.prune import prune
+
+        data, by_position = as_h5(tmp_path / "d.h5", images), InputOptions(spatial="position")
+        select_latents(encoder, data, tmp_path / "a", dimensions=(0, 2), input_options=by_position)
+        with pytest.raises(OptionError, match=r"K = 192, 1 positions, found gaussian, K = 3, 64 positions.*--spatial"):
+            select_latents(encoder, data, tmp_path / "b", selection=tmp_path / "a")
+        with pytest.raises(ContractError, match=r"does not fit the selection.*192 latent dimensions, found 3"):
+            prune(encoder, tmp_path / "pruned", selection=tmp_path / "a")
 
     def test_more_dimensions_than_a_covariance_has_room_for(self, tmp_path, as_h5):
         from ngvae_tools.inference.inputs import InputOptions

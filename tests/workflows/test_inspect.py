@@ -4,12 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from inference.decoders import LinearDecoder
 from inference.graphs import SHAPE, Linear, nodes, write
 
-from ngvae_tools.errors import ContractError
+from ngvae_tools.errors import ContractError, OptionError
 from ngvae_tools.inference.heads import HeadNames
 from ngvae_tools.inference.inputs import InputOptions
 from ngvae_tools.workflows.inspect import inspect
+from ngvae_tools.workflows.prune import prune
 
 
 def test_an_own_encoder(tmp_path):
@@ -68,14 +70,55 @@ def test_everything_that_is_missing_is_said_at_once(tmp_path):
 
 def test_decoders(tmp_path, run):
     found = inspect(run.decoder)
-    assert (found.role, found.usable, found.latent_dim) == ("decoder", False, 6)
-    assert "z to image" in found.missing[0]
+    assert (found.role, found.usable, found.latent_dim) == ("decoder", True, 6)
+    assert (found.image_shape, found.layout, found.sample_type) == ((32, 32, 3), "NHWC", "uint8")
+    assert (found.output_range, found.input_range, found.fixed_batch, found.heads) == ((0.0, 1.0), None, None, None)
+    assert found.missing == found.notes == ()
+    assert found.seconds_per_image > 0
     steps = nodes(("Reshape", "image shape", "out"))
     path = write(tmp_path / "d.onnx", steps, ["out"], axes=("N", 192), values={"shape": np.array([0, 3, 8, 8])})
     found = inspect(path)
-    assert (found.role, found.usable) == ("decoder", False)
+    assert (found.role, found.usable, found.latent_dim) == ("decoder", True, 192)
+    assert (found.image_shape, found.layout, found.family) == ((8, 8, 3), "NCHW", None)
+    assert found.notes == ("The decoder has no ngvae_tools metadata: assumed layout NCHW, and images from 0 to 1.",)
+    assert inspect(path, input_options=InputOptions(low=-1, high=1)).output_range == (-1, 1)
+
+
+def test_decoders_that_cannot_be_used(tmp_path):
+    linear = LinearDecoder(shape=(3, 5, 3))
+    found = inspect(linear.save(tmp_path / "d.onnx", metadata=None))
+    assert (found.role, found.usable, found.latent_dim) == ("decoder", False, None)
+    assert "channel axis that can be told apart" in found.missing[0]
+    found = inspect(linear.save(tmp_path / "d.onnx", metadata=linear.metadata(latent_dim=4).to_json()))
+    assert (found.role, found.usable, found.latent_dim) == ("decoder", False, 4)
     assert len(found.missing) == 1
-    assert "a decoder" in found.missing[0]
+
+
+def test_a_pruned_model(tmp_path):
+    pruned = prune(Linear(5).save(tmp_path / "m.onnx"), tmp_path / "p", dimensions=(0, 3)).encoder.path
+    found = inspect(pruned)
+    assert (found.latent_dim, found.kept) == (2, (0, 3))
+
+
+def test_what_is_assumed_is_said_where_the_heads_are_missing(tmp_path):
+    path = Linear().save(tmp_path / "m.onnx", metadata=None, sample_type="float32", names=("one", "two"))
+    found = inspect(path)
+    assert not found.usable
+    assert "--mu" in found.missing[0]
+    assert found.notes == ("The encoder has no ngvae_tools metadata: assumed layout NHWC, and input from 0 to 1.",)
+
+
+def test_where_the_layout_is_missing_the_heads_are_said(tmp_path):
+    path = Linear(shape=(8, 8, 8), second="logvar").save(tmp_path / "m.onnx", metadata=None, sample_type="float32")
+    assert inspect(path).notes == ("The encoder has no ngvae_tools metadata: assumed a Gaussian posterior.",)
+
+
+def test_an_option_for_what_the_file_says_itself(tmp_path):
+    path = Linear().save(tmp_path / "m.onnx")
+    with pytest.raises(
+        OptionError, match=r"--input-range cannot be used with .*m\.onnx: .*its own ngvae_tools metadata"
+    ):
+        inspect(path, input_options=InputOptions(low=-1, high=1))
 
 
 def test_images_of_any_size_are_tried_with_a_stand_in(tmp_path):

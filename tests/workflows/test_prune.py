@@ -14,6 +14,7 @@ from ngvae_tools.errors import ContractError, ExportError, OptionError, OutputEr
 from ngvae_tools.files import sha256_of
 from ngvae_tools.inference.decoder import DecoderSession
 from ngvae_tools.inference.heads import HeadNames
+from ngvae_tools.inference.inputs import InputOptions
 from ngvae_tools.inference.session import EncoderSession
 from ngvae_tools.latents.file import read_latents
 from ngvae_tools.record import AnalysisRecord
@@ -194,7 +195,61 @@ def test_a_model_that_cannot_be_restored_is_refused(encoder, tmp_path, monkeypat
 def test_heads_of_other_names(linear, tmp_path):
     path = linear.save(tmp_path / "e.onnx", metadata=None, names=("m", "s"))
     result = prune(path, tmp_path / "out", dimensions=[1], heads=HeadNames(mu="m", logvar="s"))
-    assert [value.name for value in onnx.load(result.encoder.path).graph.output] == ["m", "s"]
+    assert [value.name for value in onnx.load(result.encoder.path).graph.output] == ["mu", "logvar"]
+
+
+@pytest.mark.parametrize(("named", "kept"), [(None, ["mu", "logvar"]), (HeadNames(mu="m"), ["mu"])])
+def test_the_selection_says_how_the_encoder_was_read(linear, tmp_path, as_h5, named, kept):
+    path = linear.save(tmp_path / "e.onnx", metadata=None, sample_type="float32", layout="NCHW", names=("m", "s"))
+    data, options = as_h5(tmp_path / "d.h5", images_of(40)), InputOptions(low=-1, high=1)
+    record = select_latents(
+        path,
+        data,
+        tmp_path / "OUT",
+        dimensions=(1, 3),
+        heads=HeadNames(mu="m", logvar="s"),
+        input_options=options,
+        bootstrap=0,
+    )
+    assert (record.model.heads, record.model.input_range) == ({"mu": "m", "logvar": "s"}, (-1.0, 1.0))
+    assert AnalysisRecord.read(tmp_path / "OUT") == record
+    result = prune(path, tmp_path / "out", selection=tmp_path / "OUT", heads=named)
+    assert [value.name for value in onnx.load(result.encoder.path).graph.output] == kept
+    assert result.encoder.input_options == options
+    again = select_latents(result.encoder.path, data, tmp_path / "again", input_options=options, bootstrap=0)
+    old = [record.dimensions[k].mu_mean for k in (1, 3)]
+    np.testing.assert_allclose([row.mu_mean for row in again.dimensions], old, rtol=1e-6)
+    named_range = prune(path, tmp_path / "own", selection=tmp_path / "OUT", input_options=InputOptions(low=0, high=2))
+    assert named_range.encoder.input_options == InputOptions(low=0, high=2)
+
+
+def test_the_data_tell_the_layout_that_the_shape_does_not(tmp_path, as_h5):
+    images = images_of(20, (4, 5, 3))
+    linear = Linear(K, (4, 5, 3), second="logvar")
+    path = linear.save(tmp_path / "e.onnx", metadata=None, sample_type="float32")
+    data, options = as_h5(tmp_path / "d.h5", images), InputOptions(layout="NHWC")
+    select_latents(path, data, tmp_path / "OUT", dimensions=(0, 2), input_options=options, bootstrap=0)
+    result = prune(path, tmp_path / "out", selection=tmp_path / "OUT")
+    assert result.encoder.input_options == options
+    whole, part = (EncoderSession(f, input_options=options).encode(images) for f in (path, result.encoder.path))
+    np.testing.assert_array_equal(part.mu, whole.mu[:, [0, 2]])
+
+
+def test_a_selection_without_a_record_of_the_heads(linear, tmp_path):
+    path = linear.save(tmp_path / "e.onnx", metadata=None, names=("m", "s"))
+    record = AnalysisRecord.read(selection_for(path, tmp_path / "old"))
+    old = dataclasses.replace(record, model=dataclasses.replace(record.model, heads={}))
+    selection = write_analysis(tmp_path / "old", old)
+    with pytest.raises(ContractError, match="name the heads"):
+        prune(path, tmp_path / "out", selection=selection)
+    assert prune(path, tmp_path / "out", selection=selection, heads=HeadNames("m", logvar="s")).encoder.dimensions
+
+
+def test_an_analysis_of_a_pruned_encoder_says_so(encoder, tmp_path, as_h5):
+    pruned = prune(encoder, tmp_path / "out", dimensions=[0, 2, 3, 4]).encoder.path
+    record = select_latents(pruned, as_h5(tmp_path / "d.h5", images_of(20)), tmp_path / "OUT", bootstrap=0)
+    assert "The encoder was pruned: its dimensions are 0, 2-4 of the whole one, in this order." in record.notes
+    assert (record.model.heads, record.model.input_range) == ({"mu": "mu", "logvar": "logvar"}, None)
 
 
 def test_the_default_folder_is_named_after_the_model(tmp_path):
