@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
+# Files of tests side by side; more than four would compete for memory.
+PARALLEL := -n auto --maxprocesses=4 --dist=loadfile
 
 .PHONY: demo test test-all lint format sample-data clean
 
@@ -33,10 +35,10 @@ demo: $(VENV)/.runtime
 	@find $(DEMO) -type f | sort
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: $(VENV)/.peers
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not gpu"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

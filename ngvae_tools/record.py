@@ -60,6 +60,13 @@ class ModelInfo:
     heads: Mapping[str, str] = field(default_factory=dict)
     input_range: tuple[float, float] | None = None
 
+    @property
+    def reading(self) -> str:
+        """How the file was read, in words; dimensions of two analyses are the same only where it is equal."""
+        heads = "".join(f", {kind} from {name}" for kind, name in sorted(self.heads.items()))
+        span = "" if self.input_range is None else ", input from {:g} to {:g}".format(*self.input_range)
+        return f"{self.family}, K = {self.latent_dim}, {self.positions} positions{heads}{span}"
+
 
 @dataclass(frozen=True, slots=True)
 class DataInfo:

@@ -47,7 +47,7 @@ def test_command_runs(command, outputs):
 
 def test_shown_output_is_real(outputs):
     (shown,) = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
-    (command,) = [c for c in CONSOLE if c.startswith("ngvae-tools select-latents")]
+    command = next(c for c in CONSOLE if c.startswith("ngvae-tools select-latents"))
 
     def comparable(text: str) -> list[str | float]:
         # A machine decides the speed, and library versions the file's size.

@@ -27,8 +27,8 @@ LOG_VARIANCES = frozenset(
 LOGVAR_LIMITS = (-30.0, 20.0)
 """diffusers clamps the log-variance in `latent_parameters` to this (DiagonalGaussianDistribution)."""
 
-MAX_LATENTS = 2**14
-"""Most dimensions that can be analysed: their covariance then takes 2 GiB."""
+MAX_LATENTS = 2048
+"""Most dimensions that can be analysed: their covariance then takes 80 MB in the record."""
 
 
 @dataclass(frozen=True, slots=True)

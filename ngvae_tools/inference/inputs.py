@@ -69,6 +69,7 @@ class InputPlan:
         fixed_batch: The one number of images that the graph takes at once; None for any.
         any_size: Whether the graph leaves the images' height and width open.
         notes: A sentence for each assumption.
+        scales_floats: Whether float samples lie between 0 and 1 and are brought to the range; else they are in it.
     """
 
     name: str
@@ -82,6 +83,7 @@ class InputPlan:
     fixed_batch: int | None
     any_size: bool
     notes: tuple[str, ...]
+    scales_floats: bool = False
 
     @property
     def axes(self) -> ImageShape:
@@ -98,8 +100,9 @@ class InputPlan:
         images = samples
         if not self.scales_inside:
             images = samples.astype(np.float32)
-            if np.issubdtype(samples.dtype, np.integer):
-                images *= (self.high - self.low) / np.iinfo(samples.dtype).max
+            whole = np.issubdtype(samples.dtype, np.integer)
+            if whole or self.scales_floats:
+                images *= (self.high - self.low) / (np.iinfo(samples.dtype).max if whole else 1)
                 images += self.low
         images = images.astype(self.dtype, copy=False)
         return images.transpose(0, 3, 1, 2) if self.layout == "NCHW" else images

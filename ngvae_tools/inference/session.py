@@ -126,6 +126,15 @@ class EncoderSession:
         """Number K of latent dimensions."""
         return self._latents.latent_dim
 
+    def scale_floats(self) -> None:
+        """Bring float samples from 0 to 1 to the graph's range, rather than take them to be in it."""
+        self._input = replace(self._input, scales_floats=True)
+
+    @property
+    def float_range(self) -> tuple[float, float] | None:
+        """Range that float samples are taken to have; None where the graph scales."""
+        return (0.0, 1.0) if self._input.scales_floats else self.input_range
+
     def encode(self, samples: npt.NDArray[Any]) -> Heads:
         """Heads for samples of the data set's own dtype, shape (B, H, W, C): B * `positions` rows.
 

@@ -102,6 +102,7 @@ def provenance_rows(record: AnalysisRecord) -> Rows:
     return [
         ("Encoder", plain(model.path)),
         ("Encoder SHA-256", plain(model.sha256)),
+        ("Read as", plain(model.reading)),
         ("Execution provider", plain(model.provider)),
         *((f"Hyperparameter {name}", text) for name, text in flat(dict(model.hyperparameters))),
         ("Latent file", f"{plain(latents.file)}, dimensions {indices(latents.dimensions)}"),

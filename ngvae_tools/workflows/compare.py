@@ -87,12 +87,11 @@ def _check_encoders(a: NamedAnalysis, b: NamedAnalysis) -> None:
             found=f"SHA-256 {other.sha256[:12]}... in {b.folder}",
             remedy="encode both with one encoder; `ngvae-tools report` shows different models side by side",
         )
-    heads = [(m.family, m.latent_dim, m.positions) for m in (one, other)]
-    if heads[0] != heads[1]:
+    if one.reading != other.reading:
         raise RecordError(
             "the two analyses cannot be compared: they read the encoder differently",
-            expected="{}, K = {}, {} positions".format(*heads[0]),
-            found="{}, K = {}, {} positions".format(*heads[1]),
+            expected=one.reading,
+            found=other.reading,
             remedy="run select-latents with the same options on both",
         )
 

@@ -16,7 +16,6 @@ from ngvae_tools.analysis.survey import Findings
 from ngvae_tools.contract import InputScale
 from ngvae_tools.datasets import ImageDataset
 from ngvae_tools.errors import DatasetError, OptionError
-from ngvae_tools.inference.inputs import InputOptions
 from ngvae_tools.inference.session import EncoderSession
 from ngvae_tools.record import Supervised, Truncation
 
@@ -55,7 +54,6 @@ class EvidenceSources:
         labels: A CSV file keyed by relative path, or `auto` for the labels within the data set.
         device: Where the decoder runs.
         threads: Threads of the decoder.
-        input_options: How the encoder takes images; a decoder from elsewhere is taken to return them in that range.
 
     Raises:
         ContractError: The decoder cannot be used, or is not that of the encoder.
@@ -72,10 +70,11 @@ class EvidenceSources:
         labels: str | os.PathLike[str] | None,
         device: str,
         threads: int | None,
-        input_options: InputOptions | None,
     ) -> None:
         self._dataset = dataset
-        self._scale: InputScale | None = None
+        # Whole numbers span their type; float samples are what the encoder takes them to be.
+        floats = session.float_range if dataset.dtype.kind == "f" else None
+        self._scale = None if floats is None else InputScale(*floats)
         self._decoder: DecoderSession | None = None
         self._labels: Labels | None = None
         if session.positions > 1 and (decoder is not None or labels is not None):
@@ -89,12 +88,9 @@ class EvidenceSources:
             from ngvae_tools.inference.decoder import OutputOptions
             from ngvae_tools.workflows.truncation import open_decoder
 
-            output_options = None
-            if input_options is not None and input_options.low is not None and input_options.high is not None:
-                output_options = OutputOptions(low=input_options.low, high=input_options.high)
-                # Float samples are in the encoder's own range; whole numbers span their type.
-                if dataset.dtype.kind == "f":
-                    self._scale = InputScale(input_options.low, input_options.high)
+            # A decoder from elsewhere is taken to return images in the range that its encoder takes.
+            span = session.input_range
+            output_options = None if span is None else OutputOptions(low=span[0], high=span[1])
             self._decoder = open_decoder(
                 Path(decoder), session, device=device, threads=threads, output_options=output_options
             )

@@ -18,7 +18,7 @@ from ngvae_tools.inference.inputs import InputOptions
 from ngvae_tools.inference.onnx_file import read_bytes, read_model
 from ngvae_tools.record import FILE_NAME, AnalysisRecord
 from ngvae_tools.run import DECODER_NAME, ENCODER_NAME
-from ngvae_tools.workflows.select import encoder_of
+from ngvae_tools.workflows.opening import encoder_of
 
 if TYPE_CHECKING:
     from exporters.prune import PruneReport

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ngvae_tools.analysis.moments import BLOCK
-from ngvae_tools.analysis.selection import check_rule, given
+from ngvae_tools.analysis.selection import check_rule
 from ngvae_tools.analysis.survey import Findings, Survey
 from ngvae_tools.contract import Resize
-from ngvae_tools.datasets import ImageDataset, open_dataset
-from ngvae_tools.errors import ContractError, DatasetError, OptionError, OutputError
+from ngvae_tools.datasets import ImageDataset
+from ngvae_tools.errors import DatasetError, OptionError, OutputError
 from ngvae_tools.files import output_errors, refuse_existing, sha256_of
 from ngvae_tools.inference.providers import CUDA
 from ngvae_tools.inference.session import EncoderSession, HeadNames, InputOptions
@@ -29,8 +29,9 @@ from ngvae_tools.latents.file import FILE_NAME as LATENTS_NAME
 from ngvae_tools.latents.file import write_latents
 from ngvae_tools.record import FILE_NAME as RECORD_NAME
 from ngvae_tools.record import REPLICATES, AnalysisRecord, LatentsInfo, Selection
-from ngvae_tools.run import CONFIG_NAME, ENCODER_NAME
 from ngvae_tools.workflows.evidence import EvidenceSources
+from ngvae_tools.workflows.given import as_before, check_given, earlier_record, kept_before
+from ngvae_tools.workflows.opening import encoder_of, fit_floats, open_images, shape_of
 from ngvae_tools.workflows.parts import REJECTED_NAME, SelectionParts
 from ngvae_tools.workflows.verdict import analysis_record, bootstrap_of, verdict_of
 
@@ -46,9 +47,6 @@ class SelectionProgress:
     rejected: int
     total: int
 
-
-MAX_LATENT_DIM = 2048
-"""Latent dimensions of which the covariance (K, K) fits the record: 80 MB of JSON."""
 
 CODE_NOISE = 1e-4
 """Variance that is taken for the noise of deterministic codes, as a share of their own."""
@@ -128,30 +126,25 @@ def select_latents(
     folder = Path(output) if output is not None else default_output(Path(model), data_path)
     for name in (RECORD_NAME, LATENTS_NAME, REJECTED_NAME):
         refuse_existing(folder / name, overwrite=overwrite)
+    check_given(rule=rule, threshold=threshold, dimensions=dimensions, selection=selection)
+    earlier = None if selection is None else earlier_record(selection)
+    heads, input_options = as_before(heads, input_options, earlier)
     session = EncoderSession(
         encoder_path,
         device=device,
         threads=threads,
         heads=heads,
         input_options=input_options,
-        image_shape=lambda: _shape_of(data_path, dataset_key),
+        image_shape=lambda: shape_of(data_path, dataset_key),
     )
-    _check_size(session)
-    kept, said = _named(session, rule, threshold, dimensions, selection)
+    kept, said = kept_before(session, dimensions, earlier)
     rule, threshold = check_rule(session.family, rule, threshold)
     with (
-        _open_for(session, data_path, dataset_key, resize) as dataset,
+        open_images(session, data_path, dataset_key, resize) as dataset,
         SelectionParts(folder, session.latent_dim * session.positions) as parts,
     ):
-        sources = EvidenceSources(
-            session,
-            dataset,
-            decoder=decoder,
-            labels=labels,
-            device=device,
-            threads=threads,
-            input_options=input_options,
-        )
+        said = (*said, *fit_floats(session, dataset))
+        sources = EvidenceSources(session, dataset, decoder=decoder, labels=labels, device=device, threads=threads)
         encoding = time.perf_counter()
         survey = Survey(session.family, session.latent_dim, positions=session.positions, replicates=bootstrap)
         n_rejected = _stream(dataset, session, parts, survey, batch_size or default_batch_size(session), on_progress)
@@ -188,20 +181,6 @@ def select_latents(
     return record
 
 
-def encoder_of(model: Path) -> Path:
-    """The encoder file that `model` names: itself, or the one of a training run's folder."""
-    if not model.is_dir():
-        return model
-    if (model / CONFIG_NAME).exists() and not (model / ENCODER_NAME).exists():
-        raise ContractError(
-            f"the training run {model} has no encoder",
-            expected="a run that has finished",
-            found="one that was interrupted, or still runs",
-            remedy="wait for it, or train again with --overwrite",
-        )
-    return model / ENCODER_NAME
-
-
 def default_output(model: Path, data: Path) -> Path:
     """The folder that a result goes to when none is named: after model and data, in the current folder."""
     return Path(f"{model.resolve().stem}-{data.resolve().stem}")
@@ -220,80 +199,6 @@ def _check_positive(option: str, value: int | None) -> None:
             found=str(value),
             remedy="pass another, or leave it out",
         )
-
-
-def _check_size(session: EncoderSession) -> None:
-    if session.latent_dim > MAX_LATENT_DIM:
-        raise ContractError(
-            f"{session.path} has too many latent dimensions to analyse",
-            expected=f"at most {MAX_LATENT_DIM:,}, for the covariance of all of them is kept",
-            found=f"{session.latent_dim:,}",
-            remedy="pass --spatial channel where the latents are spatial, or analyse an encoder with fewer",
-        )
-
-
-def _shape_of(path: Path, dataset_key: str | None) -> tuple[int, int, int]:
-    """The data set's own shape, for an encoder that takes images of any size."""
-    with open_dataset(path, dataset_key=dataset_key) as dataset:
-        return dataset.image_shape
-
-
-def _open_for(session: EncoderSession, path: Path, dataset_key: str | None, resize: Resize | None) -> ImageDataset:
-    metadata = session.metadata
-    return open_dataset(
-        path,
-        dataset_key=dataset_key,
-        image_shape=metadata.image_shape,
-        # An encoder with its own scaling takes exactly the samples it was trained on.
-        dtype=metadata.sample_type if session.scales_inside else None,
-        resize=resize or metadata.resize,
-    )
-
-
-def _named(
-    session: EncoderSession,
-    rule: str | None,
-    threshold: float | None,
-    dimensions: Sequence[int] | None,
-    selection: str | os.PathLike[str] | None,
-) -> tuple[Selection | None, tuple[str, ...]]:
-    """The selection that was made before, and a sentence on where it comes from; None where a rule decides."""
-    if dimensions is None and selection is None:
-        return None, ()
-    named = [
-        option for option, value in (("--dimensions", dimensions), ("--selection", selection)) if value is not None
-    ]
-    named += [option for option, value in (("--rule", rule), ("--threshold", threshold)) if value is not None]
-    if len(named) > 1:
-        raise OptionError(
-            "the dimensions to keep are named twice",
-            expected="one of --dimensions, --selection, or --rule with --threshold",
-            found=" and ".join(named),
-            remedy="leave out all but one",
-        )
-    if dimensions is not None:
-        return given(dimensions, session.latent_dim), ("The dimensions kept were named by the user.",)
-    path = Path(selection or "")
-    other = AnalysisRecord.read(path.parent if path.name == RECORD_NAME else path)
-    if other.model.sha256 != session.sha256:
-        raise OptionError(
-            f"the selection in {selection} is that of another encoder",
-            expected=f"an encoder with SHA-256 {other.model.sha256}",
-            found=f"{session.path} with {session.sha256}",
-            remedy="name the encoder that the selection was made with, or pass --dimensions",
-        )
-    made = (other.model.family, other.model.latent_dim, other.model.positions)
-    read = (session.metadata.family, session.latent_dim, session.positions)
-    if made != read:
-        expected, found = ("{}, K = {}, {} positions".format(*one) for one in (made, read))
-        raise OptionError(
-            f"the selection in {selection} reads the encoder differently",
-            expected=expected,
-            found=found,
-            remedy="pass the same --spatial, --mu, --p and --logvar as for that selection",
-        )
-    said = f"The dimensions kept are those of {selection}, selected on {other.data.path}."
-    return given(other.selection.indices, session.latent_dim), (said,)
 
 
 def _undecided(rule: str, findings: Findings) -> OptionError:

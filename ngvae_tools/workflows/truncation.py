@@ -112,11 +112,12 @@ def measure_truncation(
         index, mu = index[chosen], mu[chosen]
     images, found = read_images(dataset, index, _scale_of(decoder, dataset, scale))
     cost = truncation_cost(images, mu[found], mean, posterior_std, information, decoder.decode)
-    curve = cost.by_relevance.error
-    if curve[-1] >= curve[0]:
+    error, mean_image = cost.by_relevance.error[-1], float(images.var(axis=0).mean())
+    if error >= cost.by_relevance.error[0] or 0 < mean_image <= error:
         decoder.notes.append(
-            "With every dimension kept the decoder does no better than with none; it may not belong to this "
-            "encoder, or its output may have another range."
+            f"With every dimension kept the decoder's error is {error:.3g}, no better than that of the mean image "
+            f"({mean_image:.3g}) or of no dimension; it may not belong to this encoder, or its output may have "
+            "another range."
         )
     return Truncation(
         decoder=str(decoder.path),

@@ -75,6 +75,21 @@ def _cloud(findings: Findings, rules: tuple[Selection, ...]) -> tuple[IntrinsicD
     return intrinsic_dimension(points, carrying)
 
 
+def model_info(session: EncoderSession) -> ModelInfo:
+    """The encoder, and how it is read."""
+    return ModelInfo(
+        path=str(session.path.resolve()),
+        sha256=session.sha256,
+        family=session.metadata.family,
+        latent_dim=session.latent_dim,
+        hyperparameters=session.metadata.hyperparameters,
+        provider=session.provider,
+        positions=session.positions,
+        heads=session.heads,
+        input_range=session.input_range,
+    )
+
+
 def analysis_record(
     session: EncoderSession,
     dataset: ImageDataset,
@@ -100,17 +115,7 @@ def analysis_record(
         sampled, sentences = covariance_metrics(covariance + np.diag(variance))
         undefined_of_samples = tuple(f"For samples of the posterior, {sentence}" for sentence in sentences)
     return AnalysisRecord(
-        model=ModelInfo(
-            path=str(session.path.resolve()),
-            sha256=session.sha256,
-            family=session.metadata.family,
-            latent_dim=session.latent_dim,
-            hyperparameters=session.metadata.hyperparameters,
-            provider=session.provider,
-            positions=session.positions,
-            heads=session.heads,
-            input_range=session.input_range,
-        ),
+        model=model_info(session),
         data=DataInfo(
             path=str(dataset.path.resolve()),
             kind=dataset.kind,

@@ -9,7 +9,7 @@ from inference.graphs import Linear, images_of, nodes, write
 
 from ngvae_tools import select_latents
 from ngvae_tools.errors import ContractError, OptionError, RecordError
-from ngvae_tools.inference.session import HeadNames
+from ngvae_tools.inference.session import HeadNames, InputOptions
 from ngvae_tools.latents.file import read_latents
 
 
@@ -149,8 +149,6 @@ class TestSpatialLatents:
         assert identifiers.tolist() == list(range(50))
 
     def test_positions_as_dimensions(self, tmp_path, as_h5, encoder, images):
-        from ngvae_tools.inference.inputs import InputOptions
-
         data = as_h5(tmp_path / "d.h5", images)
         record = select_latents(encoder, data, tmp_path / "out", input_options=InputOptions(spatial="position"))
         assert (record.model.latent_dim, record.model.positions) == (192, 1)
@@ -158,25 +156,81 @@ class TestSpatialLatents:
         np.testing.assert_allclose([r.mu_mean for r in record.dimensions], flat.mean(0), rtol=1e-6)
 
     def test_positions_are_not_taken_for_channels(self, tmp_path, as_h5, encoder, images):
-        from ngvae_tools.inference.inputs import InputOptions
         from ngvae_tools.workflows.prune import prune
 
         data, by_position = as_h5(tmp_path / "d.h5", images), InputOptions(spatial="position")
         select_latents(encoder, data, tmp_path / "a", dimensions=(0, 2), input_options=by_position)
-        with pytest.raises(OptionError, match=r"K = 192, 1 positions, found gaussian, K = 3, 64 positions.*--spatial"):
+        with pytest.raises(OptionError, match=r"K = 192, 1 positions.*found gaussian, K = 3, 64 positions.*--spatial"):
             select_latents(encoder, data, tmp_path / "b", selection=tmp_path / "a")
         with pytest.raises(ContractError, match=r"does not fit the selection.*192 latent dimensions, found 3"):
             prune(encoder, tmp_path / "pruned", selection=tmp_path / "a")
 
     def test_more_dimensions_than_a_covariance_has_room_for(self, tmp_path, as_h5):
-        from ngvae_tools.inference.inputs import InputOptions
-
         steps = nodes(("Identity", "image", "mu"), ("Identity", "image", "logvar"))
         encoder = write(tmp_path / "e.onnx", steps, ("mu", "logvar"), axes=("N", 3, 32, 32))
         data = as_h5(tmp_path / "d.h5", np.zeros((4, 32, 32, 3), dtype=np.float32))
-        with pytest.raises(ContractError, match=r"at most 2,048.*found 3,072.*--spatial channel"):
+        with pytest.raises(ContractError, match=r"at most 2048.*found 3072.*--spatial position out"):
             select_latents(encoder, data, tmp_path / "out", input_options=InputOptions(spatial="position"))
 
     def test_a_decoder_needs_one_latent_an_image(self, tmp_path, as_h5, encoder, images):
         with pytest.raises(OptionError, match=r"found 64 positions.*--spatial position"):
             select_latents(encoder, as_h5(tmp_path / "d.h5", images), tmp_path / "out", decoder=tmp_path / "d.onnx")
+
+
+class TestFloatSamples:
+    """mu is a linear function of what the graph is fed, with the input range -1 to 1."""
+
+    @pytest.fixture
+    def analyse(self, tmp_path, as_h5):
+        linear = Linear(2, second="logvar", constant=-2.0, unit=1.0)
+        encoder = linear.save(tmp_path / "e.onnx", metadata=None, sample_type="float32")
+
+        def run(images, **names):
+            record = select_latents(
+                encoder,
+                as_h5(tmp_path / "d.h5", images),
+                tmp_path / "out",
+                input_options=InputOptions(low=-1.0, high=1.0),
+                overwrite=True,
+                **names,
+            )
+            return record, linear
+
+        return run
+
+    def test_the_same_images_in_any_type_give_the_same_latents(self, analyse):
+        images = images_of(50)
+        means = []
+        for samples in (images, images.astype(np.uint16) * 257, (images / 255).astype(np.float32)):
+            record, linear = analyse(samples)
+            means.append([row.mu_mean for row in record.dimensions])
+        truth = linear.heads(images / 127.5 - 1)[0].mean(axis=0)
+        np.testing.assert_allclose(means, [truth] * 3, rtol=1e-4)
+        assert any("brought from 0 to 1 to -1 to 1" in note for note in record.notes)
+
+    def test_samples_in_the_range_are_taken_as_they_are(self, analyse):
+        images = (images_of(50) / 127.5 - 1).astype(np.float32)
+        record, linear = analyse(images)
+        np.testing.assert_allclose([r.mu_mean for r in record.dimensions], linear.heads(images)[0].mean(0), rtol=1e-4)
+        (note,) = [note for note in record.notes if note.startswith("The float samples")]
+        assert note.endswith("are given to the encoder as they are.")
+
+    def test_samples_beyond_the_range_are_doubted(self, analyse):
+        record, _ = analyse(images_of(50).astype(np.float32))
+        assert any("as they are, beyond -1 to 1: see --input-range" in note for note in record.notes)
+
+
+def test_a_selection_remembers_how_the_model_was_read(tmp_path, as_h5):
+    linear = Linear(3, second="logvar", constant=[-3.0, 0.0, -3.0], unit=1.0)
+    encoder = linear.save(tmp_path / "e.onnx", metadata=None, sample_type="float32", names=("fc21", "fc22"))
+    data = as_h5(tmp_path / "d.h5", images_of(40))
+    names = HeadNames(mu="fc21", logvar="fc22")
+    first = select_latents(encoder, data, tmp_path / "a", heads=names, input_options=InputOptions(low=-1.0, high=1.0))
+    assert first.model.reading == "gaussian, K = 3, 1 positions, logvar from fc22, mu from fc21, input from -1 to 1"
+    again = select_latents(encoder, data, tmp_path / "b", selection=tmp_path / "a" / "selection.json")
+    assert again.selection.indices == first.selection.indices == (0, 2)
+    assert [row.mu_mean for row in again.dimensions] == [row.mu_mean for row in first.dimensions]
+    with pytest.raises(OptionError, match=r"reads the encoder differently.*found .*input from 0 to 1"):
+        select_latents(
+            encoder, data, tmp_path / "c", selection=tmp_path / "a", input_options=InputOptions(low=0.0, high=1.0)
+        )

@@ -1,0 +1,69 @@
+"""Opening what a command names: an encoder, and images as it takes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ngvae_tools.contract import Resize
+from ngvae_tools.datasets import ImageDataset, open_dataset
+from ngvae_tools.errors import ContractError
+from ngvae_tools.inference.session import EncoderSession
+from ngvae_tools.run import CONFIG_NAME, ENCODER_NAME
+
+LOOKED_AT = 64
+"""Images whose float samples are looked at for their range."""
+
+
+def encoder_of(model: Path) -> Path:
+    """The encoder file that `model` names: itself, or the one of a training run's folder."""
+    if not model.is_dir():
+        return model
+    if (model / CONFIG_NAME).exists() and not (model / ENCODER_NAME).exists():
+        raise ContractError(
+            f"the training run {model} has no encoder",
+            expected="a run that has finished",
+            found="one that was interrupted, or still runs",
+            remedy="wait for it, or train again with --overwrite",
+        )
+    return model / ENCODER_NAME
+
+
+def shape_of(path: Path, dataset_key: str | None) -> tuple[int, int, int]:
+    """The data set's own shape, for an encoder that takes images of any size."""
+    with open_dataset(path, dataset_key=dataset_key) as dataset:
+        return dataset.image_shape
+
+
+def open_images(session: EncoderSession, path: Path, dataset_key: str | None, resize: Resize | None) -> ImageDataset:
+    """The images of the size and type that an encoder takes; in its own scale where the graph does the scaling."""
+    metadata = session.metadata
+    return open_dataset(
+        path,
+        dataset_key=dataset_key,
+        image_shape=metadata.image_shape,
+        # An encoder with its own scaling takes exactly the samples it was trained on.
+        dtype=metadata.sample_type if session.scales_inside else None,
+        resize=resize or metadata.resize,
+    )
+
+
+def fit_floats(session: EncoderSession, dataset: ImageDataset) -> tuple[str, ...]:
+    """Say how float samples are given to an encoder that does not scale them; float images have no range of their own.
+
+    Samples between 0 and 1 are brought to the encoder's range; others are taken to be in it already.
+    """
+    if session.input_range is None or dataset.dtype.kind != "f":
+        return ()
+    images = dataset.read(0, min(LOOKED_AT, len(dataset)))[0].images
+    if not len(images):
+        return ()
+    low, high = session.input_range
+    least, most = float(images.min()), float(images.max())
+    seen = f"The float samples lie between {least:.3g} and {most:.3g} in the first {len(images)} images"
+    if least >= 0 and most <= 1:
+        session.scale_floats()
+        scaled = "" if (low, high) == (0.0, 1.0) else f": they are brought from 0 to 1 to {low:g} to {high:g}"
+        return (f"{seen}{scaled}.",)
+    slack = 0.01 * (high - low)
+    doubt = "" if low - slack <= least and most <= high + slack else f", beyond {low:g} to {high:g}: see --input-range"
+    return (f"{seen} and are given to the encoder as they are{doubt}.",)
