@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
-# Files of tests side by side; more than four would compete for memory.
-PARALLEL := -n auto --maxprocesses=4 --dist=loadfile
+# Files of tests side by side, each process with one thread; more than four would compete for memory.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile
 
 .PHONY: demo test test-all lint format sample-data clean
 
@@ -35,10 +35,10 @@ demo: $(VENV)/.runtime
 	@find $(DEMO) -type f | sort
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(PARALLEL)
+	$(PYTEST)
 
 test-all: $(VENV)/.peers
-	$(BIN)/python -m pytest $(PARALLEL) -m "not gpu"
+	$(PYTEST) -m "not gpu"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ngvae_tools.cli.options import InputLayout, InputRange, Logvar, Mu, P, Spatial
 from ngvae_tools.cli.terminal import LogFile, Quiet, Terminal
 
 if TYPE_CHECKING:
@@ -24,20 +25,12 @@ SHOWN = 12
 def command(
     context: typer.Context,
     model: Annotated[Path, typer.Argument(help="A model (ONNX).")],
-    mu: Annotated[str | None, typer.Option(help="Output that holds mu, for models from elsewhere.")] = None,
-    p: Annotated[str | None, typer.Option(help="Output that holds p (near 0 = informative).")] = None,
-    logvar: Annotated[str | None, typer.Option(help="Output that holds the log-variance.")] = None,
-    layout: Annotated[
-        Literal["NHWC", "NCHW"] | None, typer.Option(help="Axes of the input, where the shape does not tell.")
-    ] = None,
-    input_range: Annotated[
-        str | None,
-        typer.Option(help="Range of the input of a model from elsewhere [default: inferred].", metavar="LOW,HIGH"),
-    ] = None,
-    spatial: Annotated[
-        Literal["channel", "position"],
-        typer.Option(help="A dimension of a spatial latent: a channel, or a channel at a position."),
-    ] = "channel",
+    mu: Mu = None,
+    p: P = None,
+    logvar: Logvar = None,
+    layout: InputLayout = None,
+    input_range: InputRange = None,
+    spatial: Spatial = "channel",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, nothing else.")] = False,
     quiet: Quiet = False,
     log_file: LogFile = None,

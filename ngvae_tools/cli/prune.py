@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ngvae_tools.cli.select_latents import parse_dimensions
+from ngvae_tools.cli.options import InputLayout, InputRange, Logvar, Mu, P, parse_dimensions
 from ngvae_tools.cli.terminal import LogFile, Overwrite, Quiet, Terminal
 
 if TYPE_CHECKING:
@@ -32,19 +32,11 @@ def command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The folder to write [default: <model>-pruned].")
     ] = None,
-    mu: Annotated[str | None, typer.Option(help="Output that holds mu [default: the selection's].")] = None,
-    p: Annotated[str | None, typer.Option(help="Output that holds p (near 0 = informative).")] = None,
-    logvar: Annotated[str | None, typer.Option(help="Output that holds the log-variance.")] = None,
-    layout: Annotated[
-        Literal["NHWC", "NCHW"] | None, typer.Option(help="Axes of the input, where the shape does not tell.")
-    ] = None,
-    input_range: Annotated[
-        str | None,
-        typer.Option(
-            help="Range of the input of a model from elsewhere [default: the selection's, else inferred].",
-            metavar="LOW,HIGH",
-        ),
-    ] = None,
+    mu: Mu = None,
+    p: P = None,
+    logvar: Logvar = None,
+    layout: InputLayout = None,
+    input_range: InputRange = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     log_file: LogFile = None,

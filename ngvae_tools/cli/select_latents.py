@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ngvae_tools.cli.options import InputLayout, InputRange, Logvar, Mu, P, Spatial, parse_dimensions
 from ngvae_tools.cli.terminal import FINISHED_WITH_REJECTED, DatasetKey, LogFile, Overwrite, Quiet, Terminal, logger
-from ngvae_tools.errors import OptionError
 from ngvae_tools.record import REPLICATES
 
 if TYPE_CHECKING:
@@ -58,20 +58,12 @@ def command(
         typer.Option(help="Bring images to the encoder's size [default: as in training]."),
     ] = None,
     dataset_key: DatasetKey = None,
-    mu: Annotated[str | None, typer.Option(help="Output that holds mu, for models from elsewhere.")] = None,
-    p: Annotated[str | None, typer.Option(help="Output that holds p (near 0 = informative).")] = None,
-    logvar: Annotated[str | None, typer.Option(help="Output that holds the log-variance.")] = None,
-    layout: Annotated[
-        Literal["NHWC", "NCHW"] | None, typer.Option(help="Axes of the input, where the shape does not tell.")
-    ] = None,
-    input_range: Annotated[
-        str | None,
-        typer.Option(help="Range of the input of a model from elsewhere [default: inferred].", metavar="LOW,HIGH"),
-    ] = None,
-    spatial: Annotated[
-        Literal["channel", "position"],
-        typer.Option(help="Spatial latents: a channel is a dimension, or a channel at a position."),
-    ] = "channel",
+    mu: Mu = None,
+    p: P = None,
+    logvar: Logvar = None,
+    layout: InputLayout = None,
+    input_range: InputRange = None,
+    spatial: Spatial = "channel",
     as_json: Annotated[bool, typer.Option("--json", help="Print selection.json to stdout, nothing else.")] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -127,23 +119,6 @@ def command(
     terminal.next("report", folder, "--html", folder / "report.html")
     if record.data.n_rejected:
         raise typer.Exit(FINISHED_WITH_REJECTED)
-
-
-def parse_dimensions(text: str) -> tuple[int, ...]:
-    """The numbers of `--dimensions`.
-
-    Raises:
-        OptionError: The text is no list of whole numbers.
-    """
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise OptionError(
-            "--dimensions cannot be read",
-            expected="whole numbers from 0 with commas between, such as 0,3,5",
-            found=repr(text),
-            remedy="correct it",
-        ) from None
 
 
 @contextmanager
