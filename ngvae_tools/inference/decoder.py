@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,19 +22,13 @@ from ngvae_tools.inference.providers import (
     available_cpus,
     cuda_refused,
     providers_for,
-    require_onnxruntime,
-    share_bounded_memory,
 )
+from ngvae_tools.inference.running import Model, filled
 from ngvae_tools.inference.trial import Trial
-from ngvae_tools.inference.watchdog import RunTooLongError, Watchdog
 
 BATCH = 32
 BATCH_BYTES = 2**25
 """Images of one run at most, and their bytes as float32."""
-
-RUN_SECONDS = 60.0
-RUN_FACTOR = 50
-"""Seconds that one run may take: a base, and so many times what the trial took for as many images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +186,15 @@ class DecoderSession:
         self.fixed_batch = plan.latents.fixed_batch
         # The contract's images are on the scale where `low` of the metadata is 0 and `high` is 1.
         self._low, self._high = (options.low, options.high) if self.metadata is None else (0.0, 1.0)
-        self._watchdog = Watchdog()
         self.notes = list(plan.notes)
-        self._session = _open(path, model.proto.SerializeToString(), providers, threads or available_cpus())
-        self.provider: str = self._session.get_providers()[0]
+        self._model = Model(
+            model.proto.SerializeToString(),
+            providers=providers,
+            threads=threads or available_cpus(),
+            seconds_per_image=plan.seconds_per_image,
+            refusal=partial(_unfit, path),
+        )
+        self.provider = self._model.provider
         if device == "cuda" and self.provider != CUDA:
             raise cuda_refused(f"a session on {self.provider}")
 
@@ -224,18 +223,9 @@ class DecoderSession:
     def _run(self, z: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         plan, count = self._plan, len(z)
         latents = np.ascontiguousarray(z, dtype=np.float32).reshape(count, *plan.latents.axes)
-        if self.fixed_batch is not None and count < self.fixed_batch:
-            latents = np.concatenate([latents, np.repeat(latents[-1:], self.fixed_batch - count, axis=0)])
-        seconds = RUN_SECONDS + RUN_FACTOR * plan.seconds_per_image * len(latents)
-        try:
-            with self._watchdog.limit(seconds) as options:
-                (images,) = self._session.run([plan.output], {plan.latents.name: latents}, options)
-        except RunTooLongError:
-            expected = f"a run of {len(latents)} latents within {seconds:.0f} s"
-            raise _unfit(self.path, expected, "one that did not end", "look for loops in it") from None
-        except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no public base
-            remedy = "check the model with onnx.checker"
-            raise _unfit(self.path, "a graph that runs", _first_line(error), remedy) from None
+        latents = filled(latents, self.fixed_batch)
+        remedies = ("look for loops in it", "check the model with onnx.checker")
+        (images,) = self._model.run([plan.output], plan.latents.name, latents, what="latents", remedies=remedies)
         if plan.layout == "NCHW" and images.ndim == 4:
             images = images.transpose(0, 2, 3, 1)
         if images.shape != (len(latents), *self.image_shape):
@@ -301,20 +291,6 @@ def _images(
     return (shape[1], shape[2], shape[3]), "NHWC"
 
 
-def _open(path: Path, data: bytes, providers: list[Any], threads: int) -> Any:
-    onnxruntime = require_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4
-    if share_bounded_memory():
-        options.add_session_config_entry("session.use_env_allocators", "1")
-    try:
-        return onnxruntime.InferenceSession(data, options, providers=providers)
-    except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no public base
-        expected = "an ONNX model that onnxruntime can run"
-        raise _unfit(path, expected, _first_line(error), "export it again") from None
-
-
 @contextmanager
 def _as_decoder(path: Path) -> Iterator[None]:
     """Let errors of reading and of the trial, which are worded for encoders, speak of a decoder."""
@@ -328,8 +304,3 @@ def _as_decoder(path: Path) -> Iterator[None]:
 
 def _unfit(path: Path, expected: str, found: str, remedy: str) -> ContractError:
     return ContractError(f"{path} cannot be used as a decoder", expected=expected, found=found, remedy=remedy)
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return text[0][:200] if text else type(error).__name__

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +24,15 @@ from ngvae_tools.inference.providers import (
     cuda_refused,
     providers_for,
     require_onnxruntime,
-    share_bounded_memory,
 )
+from ngvae_tools.inference.running import Model, filled
 from ngvae_tools.inference.trial import Trial
-from ngvae_tools.inference.watchdog import RunTooLongError, Watchdog
 from ngvae_tools.posteriors import PosteriorFamily, family_of
 
 __all__ = ["EncoderSession", "HeadNames", "Heads", "InputOptions"]
 
 BATCH_BYTES = 2 * 2**30
 """Memory that one run may take by what the trial measured; larger batches are run in pieces."""
-
-RUN_SECONDS = 60.0
-RUN_FACTOR = 50
-"""Seconds that one run may take: a base, and so many times what the trial took for as many images."""
 
 FAMILIES: dict[str | None, tuple[Family, str]] = {
     P: ("normal-gamma", "the paper's Normal-Gamma posterior and its values"),
@@ -112,10 +108,14 @@ class EncoderSession:
         self.family: PosteriorFamily = law_of(path, self.metadata, plan)
         self.notes = assumptions(metadata, plan, self._input, self._latents)
         self._batch = self._input.fixed_batch or max(BATCH_BYTES // max(outcome.bytes_per_image, 1), 1)
-        self._seconds_per_image = outcome.seconds_per_image
-        self._watchdog = Watchdog()
-        self._session = _open(path, _whole(path, trial.data, facts), providers, threads or available_cpus())
-        self.provider: str = self._session.get_providers()[0]
+        self._model = Model(
+            _whole(path, trial.data, facts),
+            providers=providers,
+            threads=threads or available_cpus(),
+            seconds_per_image=outcome.seconds_per_image,
+            refusal=partial(unfit, path),
+        )
+        self.provider = self._model.provider
         if device == "cuda" and self.provider != CUDA:
             raise cuda_refused(f"a session on {self.provider}")
         if device == "auto" and self.provider == CPU and CUDA in require_onnxruntime().get_available_providers():
@@ -150,21 +150,17 @@ class EncoderSession:
 
     def _run(self, samples: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         count = len(samples)
-        if self._input.fixed_batch is not None and count < self._input.fixed_batch:
-            samples = np.concatenate([samples, np.repeat(samples[-1:], self._input.fixed_batch - count, axis=0)])
-        seconds = RUN_SECONDS + RUN_FACTOR * self._seconds_per_image * len(samples)
-        try:
-            with self._watchdog.limit(seconds) as options:
-                arrays = self._session.run(
-                    list(self._heads.outputs), {self._input.name: self._input.fed(samples)}, options
-                )
-        except RunTooLongError:
-            expected = f"a run of {len(samples)} images within {seconds:.0f} s"
-            remedy = "look for loops in it that depend on the image, or pass a smaller --batch-size"
-            raise unfit(self.path, expected, "one that did not end", remedy) from None
-        except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no public base
-            remedy = "check the model with onnx.checker, or pass a smaller --batch-size"
-            raise unfit(self.path, "a graph that runs", _first_line(error), remedy) from None
+        samples = filled(samples, self._input.fixed_batch)
+        arrays = self._model.run(
+            self._heads.outputs,
+            self._input.name,
+            self._input.fed(samples),
+            what="images",
+            remedies=(
+                "look for loops in it that depend on the image, or pass a smaller --batch-size",
+                "check the model with onnx.checker, or pass a smaller --batch-size",
+            ),
+        )
         expected_shape = (len(samples), *self._latents.trailing)
         for name, array in zip(self._heads.outputs, arrays, strict=True):
             if array.shape != expected_shape:
@@ -263,21 +259,3 @@ def _whole(path: Path, data: bytes, facts: ModelFacts) -> bytes:
     if found != facts.sha256:
         raise unfit(path, "a file that stays as it is", "one that changed while it was read", "try again")
     return data
-
-
-def _open(path: Path, data: bytes, providers: list[Any], threads: int) -> Any:
-    onnxruntime = require_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4
-    if share_bounded_memory():
-        options.add_session_config_entry("session.use_env_allocators", "1")
-    try:
-        return onnxruntime.InferenceSession(data, options, providers=providers)
-    except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no public base
-        raise unfit(path, "an ONNX model that onnxruntime can run", _first_line(error), "export it again") from None
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return text[0][:200] if text else type(error).__name__

@@ -49,7 +49,7 @@ def as_before(
     if heads in {None, HeadNames()}:
         heads = HeadNames(**earlier.model.heads)
     options = input_options or InputOptions()
-    if earlier.model.input_range is not None and options.low is None:
+    if earlier.model.input_range is not None and options.low is options.high is None:
         options = replace(options, low=earlier.model.input_range[0], high=earlier.model.input_range[1])
     return heads, options
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ngvae_tools.contract import LOGVAR, MU, P
 from ngvae_tools.errors import OptionError, RecordError
 from ngvae_tools.files import output_errors, refuse_existing, replacing
 from ngvae_tools.inference.heads import HeadNames
@@ -18,6 +17,7 @@ from ngvae_tools.inference.inputs import InputOptions
 from ngvae_tools.inference.onnx_file import read_bytes, read_model
 from ngvae_tools.record import FILE_NAME, AnalysisRecord
 from ngvae_tools.run import DECODER_NAME, ENCODER_NAME
+from ngvae_tools.workflows.given import as_before
 from ngvae_tools.workflows.opening import encoder_of
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def prune(
     for place, source in zip(places, (encoder_path, decoder_path), strict=False):
         refuse_existing(place, overwrite=overwrite, found="a model")
         _refuse_itself(place, source)
+    heads, input_options = as_before(heads, input_options, record)
     with contextlib.ExitStack() as stack:
         stack.callback(_remove_empty, [place for place in (folder, *folder.parents) if not place.exists()])
         parts = [stack.enter_context(replacing(place)) for place in places]
@@ -103,8 +104,8 @@ def prune(
                 encoder_path,
                 kept,
                 parts[0],
-                heads=_heads(heads, record),
-                input_options=_input(input_options, record),
+                heads=heads,
+                input_options=input_options,
                 image_shape=None if record is None else record.data.image_shape,
                 latent_dim=None if record is None else record.model.latent_dim,
             )
@@ -156,22 +157,6 @@ def _record(selection: Path, encoder: Path) -> AnalysisRecord:
             remedy="name that encoder, or select its dimensions anew with select-latents",
         )
     return record
-
-
-def _heads(heads: HeadNames | None, record: AnalysisRecord | None) -> HeadNames | None:
-    """The user's names, else those of the outputs that the selection read."""
-    if record is None or heads not in {None, HeadNames()}:
-        return heads
-    return HeadNames(*(record.model.heads.get(kind) for kind in (MU, P, LOGVAR)))
-
-
-def _input(options: InputOptions | None, record: AnalysisRecord | None) -> InputOptions:
-    """The user's options, else those that the selection was made with."""
-    options = options or InputOptions()
-    if record is None or record.model.input_range is None or options.low is not None or options.high is not None:
-        return options
-    low, high = record.model.input_range
-    return dataclasses.replace(options, low=low, high=high)
 
 
 def _selected(record: AnalysisRecord | None) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from inference.graphs import SHAPE, Linear, endless_loop, images_of, nodes, writ
 from onnx import TensorProto, helper
 
 from ngvae_tools.errors import ContractError
-from ngvae_tools.inference import session as session_module
+from ngvae_tools.inference import running as running_module
 from ngvae_tools.inference import trial as trial_module
 from ngvae_tools.inference.session import EncoderSession, InputOptions
 
@@ -246,7 +246,7 @@ class TestRunning:
         ]
         path = write(tmp_path / "m.onnx", steps, ["mu", "logvar"], values={"limit": np.float32(0.9)})
         session = EncoderSession(path, threads=1)
-        monkeypatch.setattr(session_module, "RUN_SECONDS", 1.0)
+        monkeypatch.setattr(running_module, "RUN_SECONDS", 1.0)
         session.encode(IMAGES)
         started = time.monotonic()
         with pytest.raises(ContractError, match=r"a run of 5 images within \d s, found one that did not end"):
