@@ -1,0 +1,75 @@
+"""What an objective is: how heads become a posterior, what it costs, and how z is drawn from it.
+
+The loss of every model is distortion + beta * rate + penalty; an objective supplies the rate, per image and
+dimension, in nats, and may add a penalty. `raw` is the encoder's second output before its link: the logit of
+p, or the log-variance.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor, nn
+
+from ngvae_tools.contract import Family, P
+from ngvae_tools.training.gradients import LatentSample
+
+
+class Objective(nn.Module, ABC):
+    """A posterior family and its price.
+
+    Attributes:
+        family: The posterior family of the exported encoder.
+        second_head: Name of the exported second head.
+    """
+
+    family: ClassVar[Family]
+    second_head: ClassVar[str]
+
+    def link(self, raw: Tensor) -> Tensor:
+        """The second head as it is exported: p (near 0 = informative), or the log-variance."""
+        return torch.sigmoid(raw) if self.second_head == P else raw
+
+    @abstractmethod
+    def sample(self, mu: Tensor, raw: Tensor, generator: Generator | None = None) -> LatentSample:
+        """One draw of z for each image, from heads of shape (B, K)."""
+
+    @abstractmethod
+    def rate(self, mu: Tensor, raw: Tensor) -> Tensor:
+        """KL of each dimension to its prior, or a bound on it, in nats, shape (B, K)."""
+
+    @abstractmethod
+    def posterior_variance(self, raw: Tensor) -> Tensor:
+        """Variance of z given the image, shape (B, K)."""
+
+    def hyperparameters(self) -> dict[str, float | tuple[float, ...]]:
+        """Numbers that a reader of the exported encoder needs."""
+        return {}
+
+    def penalty(self, mu: Tensor, raw: Tensor, z: Tensor) -> Tensor | None:  # noqa: ARG002
+        """What a batch costs beside its rate, in nats an image, shape (); None where there is nothing."""
+        return None
+
+    def auxiliary_parameters(self) -> list[nn.Parameter]:
+        """Parameters that a second optimiser trains on `auxiliary_loss`, and the main one leaves alone."""
+        return []
+
+    def auxiliary_loss(self, z: Tensor, generator: Generator | None = None) -> Tensor:
+        """Loss of the auxiliary parameters on detached latents of a batch, shape ()."""
+        raise NotImplementedError
+
+    def observe(self, mu: Tensor, raw: Tensor, z: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Batch mean that the objective wants to follow, any shape; None where it follows nothing.
+
+        Called once a step without gradients. Data-parallel ranks average it before `absorb`, so that all keep
+        the same state.
+        """
+        return None
+
+    def absorb(self, observed: Tensor) -> None:
+        """Take in what `observe` returned, averaged over ranks."""
+
+    def settle(self) -> None:
+        """The loss has reached its first plateau: the dimensions have separated."""
