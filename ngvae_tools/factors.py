@@ -40,12 +40,15 @@ class Factors:
         values: float64 (N, F); text as codes in the order of the sorted texts.
         kinds: The kind of each factor.
         declared: Whether each kind was declared; else it was detected.
+        counted_as: The kind of each for the intrinsic dimension, where that is another: a position on a grid
+            whose values are its classes is categorical in the metrics and continuous here. Empty: as `kinds`.
     """
 
     names: tuple[str, ...]
     values: Array
     kinds: tuple[FactorKind, ...]
     declared: tuple[bool, ...]
+    counted_as: tuple[FactorKind, ...] = ()
 
     @classmethod
     def of(
@@ -55,6 +58,7 @@ class Factors:
         *,
         kinds: Sequence[FactorKind | None] = (),
         text: Sequence[bool] = (),
+        counted_as: Sequence[FactorKind] = (),
     ) -> Factors:
         """Factors with the kinds that were declared, the others detected.
 
@@ -63,6 +67,7 @@ class Factors:
             values: float64 (N, F).
             kinds: The declared kind of each column, None for those to detect; empty: detect all.
             text: Whether each column holds codes of texts or truth values; empty: none does.
+            counted_as: See the class.
         """
         declared = tuple(kinds) or (None,) * len(names)
         texts = tuple(text) or (False,) * len(names)
@@ -70,11 +75,34 @@ class Factors:
             kind or ("categorical" if texts[k] else detect_kind(names[k], values[:, k]))
             for k, kind in enumerate(declared)
         )
-        return cls(tuple(names), values, found, tuple(kind is not None for kind in declared))
+        return cls(tuple(names), values, found, tuple(kind is not None for kind in declared), tuple(counted_as))
 
     def take(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Factors:
         """The factors of some of the images."""
-        return Factors(self.names, self.values[rows], self.kinds, self.declared)
+        return Factors(self.names, self.values[rows], self.kinds, self.declared, self.counted_as)
+
+    def intrinsic_interval(self) -> tuple[int, int]:
+        """The fewest and the most dimensions that these factors are; see the function of that name."""
+        sizes = [len(np.unique(column[np.isfinite(column)])) for column in self.values.T]
+        return intrinsic_interval(self.counted_as or self.kinds, sizes)
+
+
+def intrinsic_interval(kinds: Sequence[FactorKind], sizes: Sequence[int]) -> tuple[int, int]:
+    """The fewest and the most latent dimensions that factors need when each has dimensions of its own.
+
+    A continuous factor is 1, a circular one 2 (a plane that holds the circle; 1 where it has only two values), a
+    categorical one with m values between 1 (points on a line) and m - 1 (a simplex). One that never changes is 0.
+
+    Args:
+        kinds: F kinds.
+        sizes: How many distinct values each has.
+    """
+    fewest = most = 0
+    for kind, size in zip(kinds, sizes, strict=True):
+        free = max(size - 1, 0)
+        fewest += min(free, 2 if kind == "circular" else 1)
+        most += min(free, {"continuous": 1, "circular": 2, "categorical": free}[kind])
+    return fewest, most
 
 
 def detect_kind(name: str, values: Array) -> FactorKind:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ngvae_tools.factors import Factors, detect_kind
+from ngvae_tools.factors import Factors, detect_kind, intrinsic_interval
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,41 @@ def test_what_is_declared_is_not_detected():
     assert factors.declared == (True, False, False)
     some = factors.take(np.array([0, 2]))
     assert (some.values.shape, some.kinds) == ((2, 3), factors.kinds)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "sizes", "interval"),
+    [
+        ([], [], (0, 0)),
+        (["continuous"], [900], (1, 1)),
+        (["continuous"], [2], (1, 1)),
+        (["circular"], [900], (2, 2)),
+        (["circular"], [3], (2, 2)),
+        (["circular"], [2], (1, 1)),
+        (["categorical"], [2], (1, 1)),
+        (["categorical"], [5], (1, 4)),
+        # What never changes needs nothing.
+        (["continuous", "circular", "categorical", "categorical"], [1, 1, 1, 0], (0, 0)),
+        # The paper's sprites: 6 to 7, drawn or on the grid.
+        (["circular", "categorical", "continuous", "continuous", "continuous"], [900, 3, 900, 900, 900], (6, 7)),
+        (["circular", "categorical", "continuous", "continuous", "continuous"], [3, 3, 12, 12, 4], (6, 7)),
+    ],
+)
+def test_the_intrinsic_dimension(kinds, sizes, interval):
+    assert intrinsic_interval(kinds, sizes) == interval
+
+
+def test_every_factor_has_a_size():
+    with pytest.raises(ValueError):
+        intrinsic_interval(["continuous"], [])
+
+
+def test_the_intrinsic_dimension_of_values():
+    values = np.array([[0, 0, 7, np.nan], [1, 0.3, 7, 1], [2, 0.6, 7, 0]], float)
+    names = ["shape", "hue", "colour", "x"]
+    factors = Factors.of(names, values, kinds=["categorical", "circular", "categorical", "continuous"])
+    assert factors.intrinsic_interval() == (4, 5)
+    assert factors.take(np.array([0, 1])).intrinsic_interval() == (2, 2)
+    counted = Factors.of(names, values, counted_as=["continuous", "circular", "categorical", "continuous"])
+    assert counted.intrinsic_interval() == (4, 4)
+    assert counted.take(np.arange(3)).intrinsic_interval() == (4, 4)

@@ -19,19 +19,33 @@ def command(
     ] = None,
     size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 64,
     seed: Annotated[int, typer.Option(help="The same seed makes the same file.")] = 0,
+    image_set: Annotated[
+        Literal["paper", "dsprites-like", "3dshapes-like", "3dshapes-shifted"],
+        typer.Option(
+            "--set",
+            help="The paper's 5 factors; shape, scale, orientation, x, y of a white shape; three hues, scale, shape "
+            "and orientation of an object in a room; the same with its x.",
+        ),
+    ] = "paper",
     factors: Annotated[
         Literal["continuous", "grid"],
-        typer.Option(help="Draw factors continuously, or from the grid of 3 hues, 3 shapes, 12 x, 12 y, 4 depths."),
+        typer.Option(
+            help="Draw factors continuously, or the paper's from the grid of 3 hues, 3 shapes, 12 x, 12 y, 4 depths."
+        ),
     ] = "continuous",
     grid: Annotated[
         list[str] | None,
         typer.Option(help="Put one factor on a grid of so many values; may be repeated.", metavar="NAME=COUNT"),
     ] = None,
+    fix: Annotated[
+        list[str] | None,
+        typer.Option(help="Give one factor the same value in all images; may be repeated.", metavar="NAME=VALUE"),
+    ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     log_file: LogFile = None,
 ) -> None:
-    """Make the paper's synthetic images: a sprite of some colour (hue), shape, x, y and depth."""
+    """Make images whose factors are known: the paper's sprites of some hue, shape, x, y and depth, or another set."""
     terminal = Terminal(context, quiet=quiet, log_file=log_file)
     from ngvae_tools.datasets import write_sprites
 
@@ -41,8 +55,10 @@ def command(
             images=10_000 if images is None and factors == "continuous" else images,
             size=size,
             seed=seed,
+            image_set=image_set,
             factors=factors,
-            grid=dict(_pair(text) for text in grid or []),
+            grid=dict(_count(text) for text in grid or []),
+            fixed=dict(_value(text) for text in fix or []),
             overwrite=overwrite,
             progress=update,
         )
@@ -52,13 +68,20 @@ def command(
     terminal.next("train", output)
 
 
-def _pair(text: str) -> tuple[str, int]:
+def _count(text: str) -> tuple[str, int]:
     name, _, count = text.partition("=")
     if not count.isdecimal():
-        raise OptionError(
-            "--grid cannot be read",
-            expected="NAME=COUNT, such as x=12",
-            found=repr(text),
-            remedy="correct it",
-        )
+        raise _unreadable("--grid", "NAME=COUNT, such as x=12", text)
     return name, int(count)
+
+
+def _value(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise _unreadable("--fix", "NAME=VALUE, such as x=0.2", text) from None
+
+
+def _unreadable(option: str, expected: str, text: str) -> OptionError:
+    return OptionError(f"{option} cannot be read", expected=expected, found=repr(text), remedy="correct it")

@@ -9,6 +9,7 @@ import numpy as np
 
 from ngvae_tools.contract import Resize
 from ngvae_tools.errors import OptionError
+from ngvae_tools.factors import Factors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +48,7 @@ class Rejection:
 
     Args:
         index: Its position in the data set.
-        identifier: Folder: the relative path with "/", undecodable bytes as surrogate escapes. HDF5: the row.
+        identifier: Folder: the relative path with "/", undecodable bytes as surrogate escapes. Files: the row.
         reason: What is wrong with it, as a sentence fragment that follows the identifier.
     """
 
@@ -56,11 +57,15 @@ class Rejection:
     reason: str
 
 
+Kind: TypeAlias = Literal["folder", "hdf5", "npz", "cars3d", "smallnorb"]
+"""Where images are kept; all but a folder's are numbered by row."""
+
+
 class ImageDataset(Protocol):
     """Numbered images of one shape and dtype; `read` may be called from several threads."""
 
     @property
-    def kind(self) -> Literal["folder", "hdf5"]:
+    def kind(self) -> Kind:
         """Where the images are kept."""
 
     @property
@@ -90,7 +95,7 @@ class ImageDataset(Protocol):
         """
 
     def identifiers(self, start: int, stop: int) -> npt.NDArray[Any]:
-        """Identifiers of a range: relative paths as bytes 'S' (folder) or row numbers as int64 (HDF5).
+        """Identifiers of a range: relative paths as bytes 'S' (folder) or row numbers as int64 (files).
 
         Raises:
             IndexError: The range does not lie within the data set.
@@ -98,6 +103,9 @@ class ImageDataset(Protocol):
 
     def fingerprint(self) -> str:
         """SHA-256 in hexadecimal that identifies the data, wherever they lie."""
+
+    def factors(self) -> Factors | None:
+        """The factors that the data give of themselves, a row an image; None: none. Raises `DatasetError`."""
 
     def close(self) -> None:
         """Release open files; reading again opens them again."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-import zipfile
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
+from ngvae_tools.datasets.arrays import npz_array, npz_names
+from ngvae_tools.datasets.inflating import TruncatedError
+from ngvae_tools.datasets.published import DSPRITES, MPI3D, SHAPES3D, Layout, by_position, mpi3d_grid
 from ngvae_tools.datasets.slabs import find, open_file
 from ngvae_tools.errors import DatasetError
 from ngvae_tools.factors import KINDS, Factors
@@ -26,22 +27,9 @@ if TYPE_CHECKING:
 MAX_FACTORS = 100
 """Columns of labels that are taken for factors; more are a code of something else."""
 
-_DSPRITES: dict[str, FactorKind] = {
-    "color": "categorical",
-    "shape": "categorical",
-    "scale": "categorical",
-    "orientation": "circular",
-    "posX": "categorical",
-    "posY": "categorical",
-}
-_SHAPES3D: dict[str, FactorKind] = {
-    "floor_hue": "circular",
-    "wall_hue": "circular",
-    "object_hue": "circular",
-    "scale": "continuous",
-    "shape": "categorical",
-    "orientation": "continuous",
-}
+NPZ_LABELS = "latents_values"
+"""The array of labels in dSprites' .npz file."""
+
 _SHAPES3D_VALUES = (
     *(np.arange(10) / 10,) * 3,
     np.linspace(0.75, 1.25, 8),
@@ -50,20 +38,18 @@ _SHAPES3D_VALUES = (
 )
 
 
-_BAD_NPZ = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-
-
 def read_factors(path: str | os.PathLike[str], *, rows: int | None = None) -> Factors | None:
-    """Read the labels of an HDF5 file, or of dSprites' .npz file; None if there are none.
+    """Read the labels of an HDF5 file, or of dSprites' or MPI3D's .npz file; None if there are none.
 
     HDF5: the dataset `labels`, (N, F) or (N,), of numbers, truth values or text, or a compound whose fields are the
     factors; else `latents/values` (N, F), as in dSprites' own HDF5 file. Names come from the attribute `names`,
     else from the file's `factor_names`, else from the layout: dSprites by its latents, 3dshapes by its values;
     where nothing names every column, they are factor 1, factor 2 and so on. Kinds come from the attribute
     `kinds`, else from the layout, else they are detected. dSprites numbers classes, so that all of its
-    factors are categorical but the orientation, which is circular.
+    factors are categorical but the orientation, which is circular. MPI3D has no labels: `images` of its number
+    and kind are numbered by position.
 
-    .npz: `latents_values`, as in the original dSprites file; nothing in it is unpickled.
+    .npz: `latents_values`, as in the original dSprites file, or MPI3D; nothing in it is unpickled.
 
     Args:
         path: The file.
@@ -89,6 +75,10 @@ def read_factors(path: str | os.PathLike[str], *, rows: int | None = None) -> Fa
                 columns = _columns(path, key, labels, rows)
                 if columns is not None:
                     return _factors(path, *columns, names, _names(kinds), dsprites=key != "labels")
+        images = find(file, "images")
+        if isinstance(images, h5py.Dataset) and (grid := mpi3d_grid(images.shape, images.dtype)) is not None:
+            _check_rows(path, math.prod(grid), rows)
+            return by_position(MPI3D, grid)
     return None
 
 
@@ -149,18 +139,19 @@ def _factors(
     dsprites: bool,
 ) -> Factors:
     width = values.shape[1]
-    layout: dict[str, FactorKind] = {}
-    if dsprites and width == len(_DSPRITES):
-        layout = _DSPRITES
+    layout: Layout | None = None
+    if dsprites and width == len(DSPRITES.names):
+        layout = DSPRITES
     elif not any(text) and _is_shapes3d(values):
-        layout = _SHAPES3D
+        layout = SHAPES3D
     if fields:
         names = fields
     elif len(names) != width:
-        names = tuple(layout) or tuple(f"factor {k + 1}" for k in range(width))
-    known: tuple[FactorKind | None, ...] = _checked_kinds(path, names, kinds, text)
-    known = known or tuple(layout.get(name) for name in names)
-    return Factors.of(names, values, kinds=known, text=text)
+        names = layout.names if layout else tuple(f"factor {k + 1}" for k in range(width))
+    declared = _checked_kinds(path, names, kinds, text)
+    if layout and not declared and names == layout.names:
+        return layout.of(values)
+    return Factors.of(names, values, kinds=declared, text=text)
 
 
 def _checked_kinds(
@@ -179,7 +170,7 @@ def _checked_kinds(
 
 
 def _is_shapes3d(values: npt.NDArray[np.float64]) -> bool:
-    if values.shape[1] != len(_SHAPES3D) or not len(values):
+    if values.shape[1] != len(SHAPES3D.names) or not len(values):
         return False
     for column, grid in zip(values.T, _SHAPES3D_VALUES, strict=True):
         distinct = np.unique(column)
@@ -189,26 +180,21 @@ def _is_shapes3d(values: npt.NDArray[np.float64]) -> bool:
 
 
 def _read_npz(path: Path, rows: int | None) -> Factors:
-    member = "latents_values"
+    names = npz_names(path)
+    if NPZ_LABELS not in names and "images" in names:
+        images = npz_array(path, "images")
+        if (grid := mpi3d_grid(images.shape, images.dtype)) is not None:
+            _check_rows(path, math.prod(grid), rows)
+            return by_position(MPI3D, grid)
+    labels = npz_array(path, NPZ_LABELS)
+    if len(labels.shape) != 2 or not 0 < labels.shape[1] <= MAX_FACTORS or labels.dtype.kind not in "biuf":
+        raise _unreadable(path, f"{NPZ_LABELS} of shape {labels.shape} and {labels.dtype}")
+    _check_rows(path, labels.shape[0], rows)
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as stream:
-            stored = archive.getinfo(f"{member}.npy").file_size
-            version = np.lib.format.read_magic(stream)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(stream)
-    except _BAD_NPZ as error:
-        raise _unreadable(path, str(error)) from error
-    if len(shape) != 2 or not 0 < shape[1] <= MAX_FACTORS or dtype.kind not in "biuf":
-        raise _unreadable(path, f"{member} of shape {shape} and {dtype}")
-    _check_rows(path, shape[0], rows)
-    if math.prod(shape) * dtype.itemsize > stored:
-        raise _unreadable(path, f"{member} of shape {shape} in {stored} bytes")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            values = archive[member].astype(np.float64)
-    except (*_BAD_NPZ, MemoryError) as error:
+        values = labels.rows(0, labels.shape[0]).astype(np.float64)
+    except (TruncatedError, MemoryError) as error:
         raise _unreadable(path, str(error) or type(error).__name__) from error
-    return _factors(path, values, (False,) * shape[1], (), (), (), dsprites=True)
+    return _factors(path, values, (False,) * labels.shape[1], (), (), (), dsprites=True)
 
 
 def _check_rows(path: Path, found: int, rows: int | None) -> None:

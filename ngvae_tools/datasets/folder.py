@@ -117,6 +117,9 @@ class FolderImages:
         check_range(start, stop, len(self))
         return np.array(self._names[start:stop], dtype=np.bytes_)
 
+    def factors(self) -> None:
+        """None: a folder's labels lie in a file of their own."""
+
     def fingerprint(self) -> str:
         """SHA-256 of every relative path and file size, and of the bytes of up to 64 evenly spaced files.
 

@@ -62,7 +62,7 @@ def read_csv_labels(path: str | os.PathLike[str], dataset: ImageDataset) -> CSVL
             fit its declared kind, or no line belongs to an image of the data set.
     """
     path = Path(path)
-    by_row = dataset.kind == "hdf5"
+    by_row = dataset.kind != "folder"
     names, kinds = _header(path, by_row=by_row)
     keys, text = _check(path, kinds, by_row=by_row)
     index, lines = _matched(keys, dataset)

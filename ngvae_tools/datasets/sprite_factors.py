@@ -21,13 +21,13 @@ FACTOR_NAMES = ("colour", "shape", "x", "y", "depth")
 
 FACTOR_KINDS: tuple[FactorKind, ...] = ("circular", "categorical", "continuous", "continuous", "continuous")
 
-_LOW = {"x": -0.6, "y": -0.6, "depth": 1.0}
-_HIGH = {"x": 0.6, "y": 0.6, "depth": 2.2}
-_SHAPES = 3
+LOW = {"x": -0.6, "y": -0.6, "depth": 1.0}
+HIGH = {"x": 0.6, "y": 0.6, "depth": 2.2}
+SHAPES = 3
 _BLOCK = 1024
 _GRID = (
     np.arange(3) / 3,
-    np.arange(_SHAPES, dtype=np.float64),
+    np.arange(SHAPES, dtype=np.float64),
     np.linspace(-0.55, 0.55, 12),
     np.linspace(-0.55, 0.55, 12),
     np.linspace(1.0, 2.0, 4),
@@ -84,7 +84,7 @@ def _generator(seed: int, block: int) -> np.random.Generator:
 def _values(name: str, uniform: npt.NDArray[np.float64], count: int | None) -> npt.NDArray[np.float64]:
     """Turn uniform numbers in [0, 1) into values of a factor, on a grid of `count` values if given."""
     if name == "shape":
-        return np.floor(uniform * (count or _SHAPES))
+        return np.floor(uniform * (count or SHAPES))
     if count is not None:
         place = np.floor(uniform * count)
         if name == "colour":
@@ -93,7 +93,7 @@ def _values(name: str, uniform: npt.NDArray[np.float64], count: int | None) -> n
         uniform = place / (count - 1) if count > 1 else np.full_like(place, 0.5)
     if name == "colour":
         return uniform
-    return _LOW[name] + (_HIGH[name] - _LOW[name]) * uniform
+    return LOW[name] + (HIGH[name] - LOW[name]) * uniform
 
 
 def _check(n: int, seed: int, factors: str, grid: Mapping[str, int]) -> None:
@@ -108,8 +108,8 @@ def _check(n: int, seed: int, factors: str, grid: Mapping[str, int]) -> None:
     for name, count in grid.items():
         if name not in FACTOR_NAMES:
             raise _refusal("unknown factor", "one of " + ", ".join(FACTOR_NAMES), repr(name))
-        if count < 1 or (name == "shape" and count > _SHAPES):
-            limit = f"1 to {_SHAPES} values" if name == "shape" else "at least 1 value"
+        if count < 1 or (name == "shape" and count > SHAPES):
+            limit = f"1 to {SHAPES} values" if name == "shape" else "at least 1 value"
             raise _refusal(f"the grid of {name} cannot be used", limit, count)
 
 

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 
-from ngvae_tools.datasets.sprite_factors import FACTOR_KINDS, FACTOR_NAMES, GRID_SIZE, FactorMode, sample_factors
-from ngvae_tools.errors import OptionError, OutputError
-from ngvae_tools.files import deferring_errors, replacing
+from ngvae_tools.errors import OptionError
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Mapping
-
     import numpy.typing as npt
 
     _Float = npt.NDArray[np.float32]
@@ -32,28 +24,22 @@ SQUARE = 0.85
 
 _TRIANGLE_BASE = 0.8  # the base lies so many radii below the centre, the tip one radius above
 _TRIANGLE_SLOPE = 1.8  # height of the triangle over half its base, which is one radius
-_CHUNK = 256
 _BATCH = 32  # 32 coverages of 64 x 64 in float32 stay inside a 1 MiB cache
-_GZIP_LEVEL = 4
-_MIN_SIZE = 8
-_MAX_SIZE = 1024  # a batch of coverages stays below 200 MB
+
+MIN_SIZE = 8
+MAX_SIZE = 1024
+"""Pixels; a batch of coverages stays below 200 MB."""
 
 
-@dataclass(frozen=True, slots=True)
-class SpritesSummary:
-    """What `write_sprites` wrote.
-
-    Args:
-        path: The HDF5 file.
-        images: How many images.
-        size: Height and width in pixels.
-        file_bytes: The file's size.
-    """
-
-    path: Path
-    images: int
-    size: int
-    file_bytes: int
+def check_size(size: int) -> None:
+    """Refuse a height and width that cannot be drawn with an `OptionError`."""
+    if not MIN_SIZE <= size <= MAX_SIZE:
+        raise OptionError(
+            "the sprites' size cannot be used",
+            expected=f"{MIN_SIZE} to {MAX_SIZE} pixels",
+            found=str(size),
+            remedy="pass another --size",
+        )
 
 
 def render(factors: npt.NDArray[np.float64], size: int = 64) -> npt.NDArray[np.uint8]:
@@ -65,13 +51,7 @@ def render(factors: npt.NDArray[np.float64], size: int = 64) -> npt.NDArray[np.u
     Raises:
         OptionError: The size is not between 8 and 1024 pixels.
     """
-    if not _MIN_SIZE <= size <= _MAX_SIZE:
-        raise OptionError(
-            "the sprites' size cannot be used",
-            expected=f"{_MIN_SIZE} to {_MAX_SIZE} pixels",
-            found=str(size),
-            remedy="pass another --size",
-        )
+    check_size(size)
     images = np.zeros((len(factors), size, size, 3), np.uint8)
     colours = 255 * _saturated(factors[:, 0].astype(np.float32))
     for shape in range(3):
@@ -88,86 +68,6 @@ def render(factors: npt.NDArray[np.float64], size: int = 64) -> npt.NDArray[np.u
                 batch[..., channel] = scaled
             images[rows] = batch
     return images
-
-
-def write_sprites(
-    path: str | os.PathLike[str],
-    *,
-    images: int | None,
-    size: int = 64,
-    seed: int = 0,
-    factors: FactorMode = "continuous",
-    grid: Mapping[str, int] | None = None,
-    overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> SpritesSummary:
-    """Write sprites and their factors to an HDF5 file, the same bytes for the same arguments.
-
-    The file holds `images` (N, size, size, 3) uint8 and `labels` (N, 5) float64, whose attribute `names` and
-    the file's `factor_names` give `FACTOR_NAMES`, and whose attribute `kinds` gives `FACTOR_KINDS`. It appears
-    under its name only when it is whole.
-
-    Args:
-        path: The file; missing folders are made.
-        images: How many; None: every combination once, in grid mode.
-        size: Height and width in pixels, at least 8.
-        seed: See `sample_factors`.
-        factors: See `sample_factors`.
-        grid: See `sample_factors`.
-        overwrite: Replace an existing file.
-        progress: Called with the numbers of images done and wanted, after every 256.
-
-    Raises:
-        OptionError: An argument cannot be used.
-        OutputError: The file exists, or cannot be written.
-    """
-    path = Path(path)
-    if images is None and factors == "grid":
-        images = GRID_SIZE
-    if images is None:
-        raise OptionError(
-            "the number of sprites is missing",
-            expected="a number of images",
-            found="none",
-            remedy="pass --images, or --factors grid for every combination once",
-        )
-    values = sample_factors(images, seed, factors=factors, grid=grid)
-    first = render(values[:1], size)
-    if path.exists() and not overwrite:
-        raise OutputError(
-            f"{path} already exists",
-            expected="an unused name",
-            found="a file" if path.is_file() else "a folder",
-            remedy="name another file, or pass --overwrite to replace it",
-        )
-    with replacing(path) as part, deferring_errors(part) as sink, h5py.File(sink, "w") as file:
-        file.attrs["factor_names"] = FACTOR_NAMES
-        file.attrs["generator"] = "ngvae-tools sprites"
-        file.attrs["generator_version"] = GENERATOR_VERSION
-        file.attrs["seed"] = seed
-        file.attrs["size"] = size
-        file.attrs["factors"] = factors
-        for name, count in sorted((grid or {}).items()):
-            file.attrs[f"grid_{name}"] = count
-        labels = file.create_dataset("labels", data=values, track_times=False)
-        labels.attrs["names"] = FACTOR_NAMES
-        labels.attrs["kinds"] = FACTOR_KINDS
-        stored = file.create_dataset(
-            "images",
-            (images, *first.shape[1:]),
-            np.uint8,
-            chunks=(min(_CHUNK, images), *first.shape[1:]),
-            compression="gzip",
-            compression_opts=_GZIP_LEVEL,
-            track_times=False,
-        )
-        for start in range(0, images, _CHUNK):
-            stop = min(start + _CHUNK, images)
-            stored[start:stop] = render(values[start:stop], size)
-            sink.check()
-            if progress is not None:
-                progress(stop, images)
-    return SpritesSummary(path, images, size, path.stat().st_size)
 
 
 def _saturated(hue: _Float) -> _Float:

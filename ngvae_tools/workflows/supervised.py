@@ -20,7 +20,7 @@ from ngvae_tools.factors import Factors
 from ngvae_tools.record import Supervised
 
 AUTO = "auto"
-"""The labels that lie with the data: those in the HDF5 file, or `FOLDER_LABELS` in the folder."""
+"""The labels that lie with the data: those that its files give, or `FOLDER_LABELS` in the folder."""
 
 FOLDER_LABELS = "labels.csv"
 
@@ -59,13 +59,14 @@ def open_labels(labels: str | os.PathLike[str], dataset: ImageDataset) -> Labels
     """
     if os.fspath(labels) != AUTO:
         return _read(Path(labels), dataset)
-    path = dataset.path if dataset.kind == "hdf5" else dataset.path / FOLDER_LABELS
-    if not path.is_file():
+    path = dataset.path / FOLDER_LABELS if dataset.kind == "folder" else dataset.path
+    if dataset.kind == "folder" and not path.is_file():
         return None
     try:
-        if dataset.kind == "hdf5" and read_factors(path, rows=len(dataset)) is None:
-            return None
-        return _read(path, dataset)
+        if dataset.kind == "folder":
+            return _read(path, dataset)
+        factors = dataset.factors()
+        return None if factors is None else _by_row(path, factors)
     except DatasetError as error:
         nothing = Factors((), np.empty((0, 0)), (), ())
         return Labels(str(path), np.empty(0, np.int64), nothing, (f"The labels beside the data are not used: {error}",))
@@ -108,12 +109,16 @@ def _read(path: Path, dataset: ImageDataset) -> Labels:
         read = read_csv_labels(path, dataset)
         lost = (f"{read.n_unmatched:,} labels in {path.name} belong to no image.",) if read.n_unmatched else ()
         return Labels(str(path), read.index, read.factors, lost)
-    if dataset.kind != "hdf5":
+    if dataset.kind == "folder":
         raise _refusal(path, "a CSV file keyed by path for a folder of images", "labels by row number")
     factors = read_factors(path, rows=len(dataset))
     if factors is None:
         raise _refusal(path, "a dataset labels, (N, F) or (N,) of numbers or text, or latents/values", "neither")
-    return Labels(str(path), np.arange(len(dataset), dtype=np.int64), factors)
+    return _by_row(path, factors)
+
+
+def _by_row(path: Path, factors: Factors) -> Labels:
+    return Labels(str(path), np.arange(len(factors.values), dtype=np.int64), factors)
 
 
 def _refusal(path: Path, expected: str, found: str) -> DatasetError:
