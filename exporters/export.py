@@ -79,7 +79,12 @@ def export_sample_encoder(
 
 
 def export_sample_decoder(
-    module: nn.Module, path: Path | str, metadata: ModelMetadata, *, grid: tuple[int, int] | None = None
+    module: nn.Module,
+    path: Path | str,
+    metadata: ModelMetadata,
+    *,
+    grid: tuple[int, int] | None = None,
+    reference: nn.Module | None = None,
 ) -> ExportReport:
     """Export a decoder that returns images as the contract has them; `export_decoder` takes one of scaled images.
 
@@ -89,6 +94,7 @@ def export_sample_decoder(
         path: The file to write; it appears under this name only once it has passed every check.
         metadata: What the file says of itself; library versions are added.
         grid: Rows and columns of a spatial latent.
+        reference: What the file must agree with; `module` itself by default.
 
     Raises:
         ExportError: The file does not keep the contract, or onnxruntime and torch differ by more than 1e-4 (of the
@@ -99,7 +105,7 @@ def export_sample_decoder(
     generator = np.random.default_rng(0)
     axes = (metadata.latent_dim, *(grid or ()))
     samples = [generator.standard_normal((n, *axes)).astype(np.float32) for n in CHECKED_BATCHES]
-    return _export(module, None, Path(path), metadata, samples, Z, (IMAGE,))
+    return _export(module, reference, Path(path), metadata, samples, Z, (IMAGE,))
 
 
 def _export(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -10,8 +11,11 @@ from torch import Tensor, nn
 
 from exporters.export import ExportReport, export_sample_decoder, export_sample_encoder
 from ngvae_tools.contract import InputScale, ModelMetadata, Resize
+from ngvae_tools.training.broadcast import BroadcastDecoder
+from ngvae_tools.training.coordinates import CoordConv
 from ngvae_tools.training.model import VariationalAutoencoder
-from ngvae_tools.training.networks import Encoder
+from ngvae_tools.training.networks import Decoder, Encoder
+from ngvae_tools.training.objectives import Objective
 
 
 def export_model(
@@ -59,7 +63,12 @@ def export_model(
         metadata("encoder"),
         reference=_SampleEncoder(model.encoder, model.objective),
     )
-    decoder = export_sample_decoder(_ImageDecoder(model.decoder), decoder_path, metadata("decoder"))
+    decoder = export_sample_decoder(
+        _ImageDecoder(fold_latents(model.decoder, model.objective.decoder_scale())),
+        decoder_path,
+        metadata("decoder"),
+        reference=_ImageDecoder(model.decode),
+    )
     return encoder, decoder
 
 
@@ -73,6 +82,9 @@ def fold_scale(encoder: Encoder) -> Encoder:
         return encoder
     folded = copy.deepcopy(encoder)
     first = folded.convolutions[0]
+    if isinstance(first, CoordConv):
+        # The coordinates are not scaled.
+        first = first.image
     assert isinstance(first, nn.Conv2d)
     with torch.no_grad():
         first.weight /= InputScale().high
@@ -80,26 +92,36 @@ def fold_scale(encoder: Encoder) -> Encoder:
     return folded
 
 
+def fold_latents(decoder: Decoder | BroadcastDecoder, scale: Tensor | None) -> nn.Module:
+    """An equal decoder whose first matrix takes latents before they are multiplied by `scale`, shape (K,)."""
+    if scale is None:
+        return decoder
+    folded = copy.deepcopy(decoder)
+    with torch.no_grad():
+        folded.latents.weight *= scale
+    return folded
+
+
 class _SampleEncoder(nn.Module):
     """Samples in, exported heads out."""
 
-    def __init__(self, encoder: Encoder, objective: nn.Module) -> None:
+    def __init__(self, encoder: Encoder, objective: Objective) -> None:
         super().__init__()
         self.encoder = encoder
         self.objective = objective
 
     def forward(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         mu, raw = self.encoder(self.encoder.images(samples))
-        return mu, self.objective.link(raw)  # type: ignore[operator]
+        return self.objective.mean(mu, raw), self.objective.link(raw)
 
 
 class _ImageDecoder(nn.Module):
     """z in, images with the channels last out."""
 
-    def __init__(self, decoder: nn.Module) -> None:
+    def __init__(self, decode: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.decoder = decoder
+        self.decode = decode
 
     def forward(self, z: Tensor) -> Tensor:
-        images: Tensor = self.decoder(z).permute(0, 2, 3, 1)
+        images: Tensor = self.decode(z).permute(0, 2, 3, 1)
         return images

@@ -70,7 +70,13 @@ class ExportError(NgvaeToolsError):
     exit_code: ClassVar[int] = 1
 
 
+class ProcessesError(NgvaeToolsError):
+    """Processes that train one model together have lost each other, or their models differ."""
+
+    exit_code: ClassVar[int] = 1
+
+
 class TrainingDivergedError(NgvaeToolsError):
-    """The training loss is no longer finite."""
+    """The training loss is no longer finite, or far above its best."""
 
     exit_code: ClassVar[int] = 6

@@ -184,21 +184,27 @@ class NormalGammaMixturePosterior:
 
     Attributes:
         informative_beta: Rate of the informative law, one value a dimension, shape (K,).
-        prior_weight: Prior weight pi of the informative law.
+        prior_weight: Prior weight pi of the informative law, one for all dimensions, or one each (K,).
+        unused_prior_weight: pi of a dimension that carries nothing, where each has its own; None where one
+            holds for all.
     """
 
     informative_alpha: float
     informative_beta: tuple[float, ...]
     uninformative: GammaLaw = UNINFORMATIVE
-    prior_weight: float = math.exp(-1)
+    prior_weight: float | tuple[float, ...] = math.exp(-1)
+    unused_prior_weight: float | None = None
 
     second_head = "p"
     type_tolerance = TYPE_TOLERANCE
 
     @cached_property
     def rate_floor(self) -> Array:
-        """Least bound of a dimension with mu = 0 and its own two laws, -log(sum of weights exp(-A_c)), shape (K,)."""
-        pi = self.prior_weight
+        """Least bound of a dimension with mu = 0 and its own two laws, -log(sum of weights exp(-A_c)), shape (K,).
+
+        The weights are those of an unused dimension.
+        """
+        pi = self._rest_weight
         return -np.log(pi * np.exp(-self._informative_kl) + (1 - pi) * math.exp(-anchored_kl(self.uninformative)))
 
     @cached_property
@@ -206,6 +212,13 @@ class NormalGammaMixturePosterior:
         """A_i at mu = 0 of each dimension, shape (K,)."""
         laws = (GammaLaw(self.informative_alpha, beta) for beta in self.informative_beta)
         return np.array([anchored_kl(law) for law in laws])
+
+    @property
+    def _rest_weight(self) -> float:
+        if self.unused_prior_weight is not None:
+            return self.unused_prior_weight
+        # Without the number that says it, the least used dimension is the best guess.
+        return min(self.prior_weight) if isinstance(self.prior_weight, tuple) else self.prior_weight
 
     @property
     def rest_p(self) -> float:
@@ -216,7 +229,8 @@ class NormalGammaMixturePosterior:
         """
         # The bound's A_i at its best scale: E[1/lambda] = 1.
         informative = anchored_kl(GammaLaw(self.informative_alpha, self.informative_alpha - 1))
-        odds = self.prior_weight / (1 - self.prior_weight) * math.exp(anchored_kl(self.uninformative) - informative)
+        pi = self._rest_weight
+        odds = pi / (1 - pi) * math.exp(anchored_kl(self.uninformative) - informative)
         return 1 / (1 + odds)
 
     def posterior(self, mu: Array, second: Array | None) -> Posterior:
@@ -241,8 +255,8 @@ class NormalGammaMixturePosterior:
         """The bound: w log(w/pi) + (1-w) log((1-w)/(1-pi)) + w A_i + (1-w) A_u."""
         from scipy.special import xlogy
 
-        rest, pi = 1 - weight, self.prior_weight
-        index = xlogy(weight, weight) - weight * math.log(pi) + xlogy(rest, rest) - rest * math.log1p(-pi)
+        rest, pi = 1 - weight, np.asarray(self.prior_weight)
+        index = xlogy(weight, weight) - weight * np.log(pi) + xlogy(rest, rest) - rest * np.log1p(-pi)
         kl = weight * self._informative_kl + rest * anchored_kl(self.uninformative)
         return np.asarray(index + kl + 0.5 * mu * mu)
 
@@ -318,30 +332,44 @@ def family_of(name: str, latent_dim: int, hyperparameters: Hyperparameters) -> P
             remedy="export the model again, or use the version of ngvae-tools that made it",
         )
 
-    def scalar(key: str, default: float) -> float:
-        value = hyperparameters.get(key, default)
-        if isinstance(value, tuple) or not math.isfinite(value) or value <= 0:
-            raise _bad_hyperparameter(key, "a positive number", value)
-        return value
-
     uninformative = GammaLaw(
-        scalar("uninformative_alpha", UNINFORMATIVE.alpha), scalar("uninformative_beta", UNINFORMATIVE.beta)
+        _scalar(hyperparameters, "uninformative_alpha", UNINFORMATIVE.alpha),
+        _scalar(hyperparameters, "uninformative_beta", UNINFORMATIVE.beta),
     )
-    alpha = scalar("informative_alpha", INFORMATIVE.alpha)
+    alpha = _scalar(hyperparameters, "informative_alpha", INFORMATIVE.alpha)
     for key, value in (("informative_alpha", alpha), ("uninformative_alpha", uninformative.alpha)):
         if value <= 1:
             raise _bad_hyperparameter(key, "a number above 1, so that the variance is finite", value)
     if name == "normal-gamma":
-        informative = GammaLaw(alpha, scalar("informative_beta", INFORMATIVE.beta))
-        return NormalGammaPosterior(informative, uninformative, scalar("slope", SLOPE))
+        informative = GammaLaw(alpha, _scalar(hyperparameters, "informative_beta", INFORMATIVE.beta))
+        return NormalGammaPosterior(informative, uninformative, _scalar(hyperparameters, "slope", SLOPE))
+    return _mixture(alpha, uninformative, latent_dim, hyperparameters)
+
+
+def _mixture(
+    alpha: float, uninformative: GammaLaw, latent_dim: int, hyperparameters: Hyperparameters
+) -> NormalGammaMixturePosterior:
     beta = hyperparameters.get("informative_beta", INFORMATIVE.beta)
     betas = beta if isinstance(beta, tuple) else (beta,) * latent_dim
     if len(betas) != latent_dim or not all(math.isfinite(b) and b > 0 for b in betas):
         raise _bad_hyperparameter("informative_beta", f"a positive number, or {latent_dim} of them", beta)
-    prior_weight = scalar("prior_weight", math.exp(-1))
-    if prior_weight >= 1:
-        raise _bad_hyperparameter("prior_weight", "a number between 0 and 1", prior_weight)
-    return NormalGammaMixturePosterior(alpha, betas, uninformative, prior_weight)
+    prior_weight = hyperparameters.get("prior_weight", math.exp(-1))
+    weights = prior_weight if isinstance(prior_weight, tuple) else (prior_weight,) * latent_dim
+    if len(weights) != latent_dim or not all(0 < weight < 1 for weight in weights):
+        raise _bad_hyperparameter("prior_weight", f"a number between 0 and 1, or {latent_dim} of them", prior_weight)
+    unused = None
+    if "unused_prior_weight" in hyperparameters:
+        unused = _scalar(hyperparameters, "unused_prior_weight", 0.5)
+        if unused >= 1:
+            raise _bad_hyperparameter("unused_prior_weight", "a number between 0 and 1", unused)
+    return NormalGammaMixturePosterior(alpha, betas, uninformative, prior_weight, unused)
+
+
+def _scalar(hyperparameters: Hyperparameters, key: str, default: float) -> float:
+    value = hyperparameters.get(key, default)
+    if isinstance(value, tuple) or not math.isfinite(value) or value <= 0:
+        raise _bad_hyperparameter(key, "a positive number", value)
+    return value
 
 
 def _gamma_kl(alpha: Array, beta: Array, prior: GammaLaw) -> Array:

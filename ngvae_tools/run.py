@@ -33,12 +33,14 @@ class Figures:
         distortion: Negative log-likelihood, its constant included.
         rate: Bound on the KL to the prior that the objective uses.
         mse: Mean squared error of a pixel, on the scale where images lie in [0, 1].
+        penalty: What the objective charges beside the rate.
     """
 
     loss: float
     distortion: float
     rate: float
     mse: float
+    penalty: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class EpochRecord:
         informative: Number of informative dimensions by the family's own rule.
         learning_rate: Learning rate of the epoch.
         seconds: How long the epoch took.
+        sigma: Noise level after the epoch; None in histories of version 0.1.0.
     """
 
     epoch: int
@@ -66,6 +69,7 @@ class EpochRecord:
     informative: int
     learning_rate: float
     seconds: float
+    sigma: float | None = None
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> EpochRecord:

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ngvae_tools.cli.terminal import FINISHED_WITH_REJECTED, DatasetKey, LogFile, Overwrite, Quiet, Terminal, logger
+from ngvae_tools.cli.processes import follows, let_speak, several
+from ngvae_tools.cli.terminal import (
+    FINISHED_WITH_REJECTED,
+    INTERRUPTED,
+    DatasetKey,
+    LogFile,
+    Overwrite,
+    Quiet,
+    Terminal,
+    logger,
+)
+from ngvae_tools.errors import OptionError
 from ngvae_tools.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -28,26 +39,45 @@ def command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The run folder [default: run-<name of the data>].")
     ] = None,
-    model: Annotated[Literal["ngvae", "vae", "beta-vae"], typer.Option(help="What to train.")] = "ngvae",
+    model: Annotated[
+        Literal["ngvae", "vae", "beta-vae", "beta-tcvae", "factor-vae", "ard-vae"], typer.Option(help="What to train.")
+    ] = "ngvae",
     objective: Annotated[
-        Literal["mixture", "paper"] | None,
-        typer.Option(help="For ngvae: the exact mixture, or Eq. 5-10 as printed [default: mixture]."),
+        Literal["adaptive", "mixture", "paper"] | None,
+        typer.Option(
+            help="For ngvae: the mixture with learned prior weights, the mixture with a fixed one, or Eq. 5-10 as "
+            "printed [default: adaptive]."
+        ),
     ] = None,
     gradient: Annotated[
         Literal["pathwise", "g-rep"],
-        typer.Option(help="Gradient estimator of objective paper; g-rep is the paper's (Eq. 12-15)."),
+        typer.Option(help="Gradient estimator of an ngvae; g-rep is the paper's (Eq. 12-15)."),
     ] = "pathwise",
+    control_variate: Annotated[
+        bool,
+        typer.Option(help="With g-rep, subtract the other images' distortion from what the score term multiplies."),
+    ] = DEFAULTS.control_variate,
     latent_dim: Annotated[int, typer.Option(help="Number K of latent dimensions.")] = DEFAULTS.latent_dim,
     sigma: Annotated[
         float,
         typer.Option(help="Noise level of the likelihood on images in [0, 1]; the paper's is 0.02."),
     ] = DEFAULTS.sigma,
-    beta: Annotated[float | None, typer.Option(help="Weight of the rate [default: 4 for beta-vae, else 1].")] = None,
+    learn_sigma: Annotated[
+        bool, typer.Option("--learn-sigma", help="Let sigma follow the training error (sigma-VAE), from --sigma on.")
+    ] = False,
+    beta: Annotated[
+        float | None,
+        typer.Option(
+            help="Weight of the rate, for beta-tcvae of the total correlation [default: 4 for beta-vae, 6 for "
+            "beta-tcvae, else 1]."
+        ),
+    ] = None,
+    gamma: Annotated[float, typer.Option(help="Weight of a factor-vae's total correlation.")] = DEFAULTS.gamma,
     slope: Annotated[
         float, typer.Option(help="Slope r of Eq. 5, objective paper; the paper gives none.")
     ] = DEFAULTS.slope,
     prior_nats: Annotated[
-        float, typer.Option(help="log(1/pi) of the informative law's prior weight, objective mixture.")
+        float, typer.Option(help="log(1/pi) of the informative law's prior weight, objectives adaptive and mixture.")
     ] = DEFAULTS.prior_nats,
     epochs: Annotated[
         int | None,
@@ -56,11 +86,30 @@ def command(
     max_epochs: Annotated[
         int, typer.Option(help="Where the paper's schedule stops at the latest.")
     ] = DEFAULTS.max_epochs,
-    batch_size: Annotated[int, typer.Option(help="Images a step.")] = DEFAULTS.batch_size,
+    plateau_nats: Annotated[
+        float | None,
+        typer.Option(help="A plateau is five losses within so many nats [default: within 1 %, as in the paper]."),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(help="Images a step, over all processes of torchrun.")
+    ] = DEFAULTS.batch_size,
     learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = DEFAULTS.learning_rate,
     held_out: Annotated[float, typer.Option(help="Share of images held out.")] = DEFAULTS.held_out,
     seed: Annotated[int, typer.Option(help="The same seed trains the same weights.")] = DEFAULTS.seed,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
+    precision: Annotated[
+        Literal["float32", "bf16"], typer.Option(help="Of the networks' arithmetic; exported files are float32.")
+    ] = "float32",
+    decoder: Annotated[
+        Literal["paper", "broadcast"],
+        typer.Option(help="The paper's decoder, or the spatial broadcast decoder (Watters et al. 2019)."),
+    ] = "paper",
+    coordconv: Annotated[
+        bool,
+        typer.Option(
+            "--coordconv", help="Give the encoder's and the paper decoder's convolutions coordinate channels."
+        ),
+    ] = False,
     resize: Annotated[
         Literal["stretch", "crop", "pad"] | None, typer.Option(help="Bring images to --size x --size.")
     ] = None,
@@ -70,36 +119,44 @@ def command(
     quiet: Quiet = False,
     log_file: LogFile = None,
 ) -> None:
-    """Train an NGVAE (or a plain or beta-VAE) and export its encoder and decoder to ONNX."""
-    terminal = Terminal(context, quiet=quiet, log_file=log_file)
+    """Train an NGVAE (or a baseline) and export its encoder and decoder to ONNX.
+
+    A run that was interrupted goes on when the same command is given again.
+    """
+    follower = follows()
+    terminal = Terminal(context, quiet=quiet or follower, log_file=None if follower else log_file)
     config = TrainingConfig(
         model=model,
         objective=objective,
         gradient=gradient,
+        control_variate=control_variate,
         latent_dim=latent_dim,
         sigma=sigma,
+        learn_sigma=learn_sigma,
         beta=beta,
+        gamma=gamma,
         slope=slope,
         prior_nats=prior_nats,
         epochs=epochs,
         max_epochs=max_epochs,
+        plateau_nats=plateau_nats,
         batch_size=batch_size,
         learning_rate=learning_rate,
         held_out=held_out,
         seed=seed,
         device=device,
+        precision=precision,
+        decoder=decoder,
+        coordconv=coordconv,
         resize=resize,
         size=size,
     )
     from ngvae_tools.report.words import plural
-    from ngvae_tools.workflows.train import default_data, default_run, train
+    from ngvae_tools.workflows.train import default_run, train
 
-    if data is None:
-        data, made = default_data()
-        terminal.say(
-            f"No data named: made the paper's sprites in {data}." if made else f"No data named: using {data}, here."
-        )
+    data = data or _made_here(terminal)
     folder = output or default_run(data)
+    let_speak()
     terminal.say(f"Training on {data}; the run goes to {folder}.")
     try:
         with _progress(terminal, epochs_are_fixed=epochs is not None) as on_progress:
@@ -107,12 +164,11 @@ def command(
                 data, folder, config=config, dataset_key=dataset_key, overwrite=overwrite, on_progress=on_progress
             )
     except KeyboardInterrupt:
-        kept = (
-            f"{folder} keeps the history and the checkpoint of the epochs done"
-            if folder.exists()
-            else "no epoch was done"
-        )
-        raise KeyboardInterrupt(f"{kept}; to start again, pass --overwrite") from None
+        if follower:
+            raise typer.Exit(INTERRUPTED) from None
+        raise KeyboardInterrupt(_kept(folder)) from None
+    if follower:
+        return
     assert run.summary is not None
     terminal.say(f"Trained for {plural(len(run.epochs), 'epoch', 'epochs')}. {_figures(run.epochs[-1])}")
     if run.summary["ended_by"] != "schedule":
@@ -138,6 +194,40 @@ def command(
         raise typer.Exit(FINISHED_WITH_REJECTED)
 
 
+def _made_here(terminal: Terminal) -> Path:
+    """The paper's sprites in the current folder."""
+    from ngvae_tools.workflows.train import default_data
+
+    if several():
+        raise OptionError(
+            "several processes cannot make the data",
+            expected="a data set by name",
+            found="none",
+            remedy="name one, such as sprites.h5 made by ngvae-tools sprites",
+        )
+    data, made = default_data()
+    terminal.say(
+        f"No data named: made the paper's sprites in {data}." if made else f"No data named: using {data}, here."
+    )
+    return data
+
+
+def _kept(folder: Path) -> str:
+    """What an interrupted training has left."""
+    from ngvae_tools.report.words import plural
+    from ngvae_tools.run import CHECKPOINT_NAME, CONFIG_NAME, RunRecord
+
+    if not (folder / CONFIG_NAME).exists():
+        return "the training had not begun"
+    run = RunRecord.read(folder)
+    if run.summary is not None:
+        return f"the finished run in {folder} is as it was"
+    if not (folder / CHECKPOINT_NAME).exists():
+        return "there is no checkpoint yet; the same command starts anew"
+    done = plural(len(run.epochs), "epoch", "epochs")
+    return f"{folder} keeps a checkpoint ({done} done); the same command goes on from there"
+
+
 def _figures(epoch: EpochRecord) -> str:
     train = epoch.train
     text = (
@@ -160,13 +250,21 @@ def _progress(terminal: Terminal, *, epochs_are_fixed: bool) -> Iterator[Callabl
         TimeRemainingColumn(),
         TextColumn("{task.fields[figures]}"),
     )
+    from ngvae_tools.report.words import plural
+
     said = 0
+    said_resumed: list[tuple[int, int]] = []
     with Progress(*columns, console=terminal.err, disable=not terminal.interactive) as bar:
         task = bar.add_task("train", total=None, epoch="1", figures="")
 
         def on_progress(progress: TrainingProgress) -> None:
             nonlocal said
             last = progress.last
+            if progress.resumed is not None and not said_resumed:
+                said_resumed.append(progress.resumed)
+                said, steps = progress.resumed
+                within = f" and {plural(steps, 'step', 'steps')} of the next" if steps else ""
+                terminal.say(f"Going on from the checkpoint after {plural(said, 'epoch', 'epochs')}{within}.")
             figures = f"loss {progress.loss:.1f}"
             if last is not None:
                 figures += (

@@ -1,4 +1,7 @@
-"""The paper's networks: four 3x3 convolutions of stride 2 with 32, 32, 64, 64 filters, and their mirror."""
+"""The paper's networks: four 3x3 convolutions of stride 2 with 32, 32, 64, 64 filters, and their mirror.
+
+By option with coordinate channels (`CoordConv`), and with the spatial broadcast decoder in place of the mirror.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ from torch import Tensor, nn
 
 from ngvae_tools.contract import InputScale
 from ngvae_tools.errors import DatasetError
+from ngvae_tools.training.broadcast import BroadcastDecoder
+from ngvae_tools.training.config import TrainingConfig
+from ngvae_tools.training.coordinates import CoordConv, plain_convolution
 
 FILTERS = (32, 32, 64, 64)
 STRIDE = 2 ** len(FILTERS)
@@ -20,15 +26,19 @@ class Encoder(nn.Module):
         image_shape: (H, W, C) of one sample; H and W are multiples of 16.
         latent_dim: Number K of latent dimensions.
         scale: How samples are brought to [0, 1].
+        coordconv: Whether every convolution has coordinate channels.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], latent_dim: int, scale: InputScale) -> None:
+    def __init__(
+        self, image_shape: tuple[int, int, int], latent_dim: int, scale: InputScale, *, coordconv: bool = False
+    ) -> None:
         super().__init__()
         height, width, channels = check_image_shape(image_shape)
         self.scale: InputScale | None = scale
         layers: list[nn.Module] = []
-        for inputs, outputs in zip((channels, *FILTERS), FILTERS, strict=False):
-            layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.LeakyReLU()]
+        for depth, (inputs, outputs) in enumerate(itertools.pairwise((channels, *FILTERS))):
+            size = (height >> depth, width >> depth)
+            layers += [_convolution(nn.Conv2d, inputs, outputs, size, coordconv=coordconv), nn.LeakyReLU(inplace=True)]
         self.convolutions = nn.Sequential(*layers)
         self.heads = nn.Linear(FILTERS[-1] * (height // STRIDE) * (width // STRIDE), 2 * latent_dim)
 
@@ -45,9 +55,15 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """z (B, K) to the mean of the likelihood, images (B, C, H, W)."""
+    """z (B, K) to the mean of the likelihood, images (B, C, H, W).
 
-    def __init__(self, image_shape: tuple[int, int, int], latent_dim: int) -> None:
+    Args:
+        image_shape: (H, W, C) of one sample; H and W are multiples of 16.
+        latent_dim: Number K of latent dimensions.
+        coordconv: Whether every convolution has coordinate channels.
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], latent_dim: int, *, coordconv: bool = False) -> None:
         super().__init__()
         height, width, channels = check_image_shape(image_shape)
         rows, columns = height // STRIDE, width // STRIDE
@@ -56,17 +72,38 @@ class Decoder(nn.Module):
             nn.Linear(latent_dim, widths[0] * rows * columns),
             nn.Unflatten(1, (widths[0], rows, columns)),
         ]
-        for inputs, outputs in itertools.pairwise(widths):
-            layers += [
-                nn.LeakyReLU(),
-                nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1),
-            ]
+        for depth, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
+            size = (rows << depth, columns << depth)
+            convolution = _convolution(nn.ConvTranspose2d, inputs, outputs, size, coordconv=coordconv)
+            layers += [nn.LeakyReLU(inplace=True), convolution]
         self.layers = nn.Sequential(*layers)
+
+    @property
+    def latents(self) -> nn.Linear:
+        """The matrix that z is multiplied with first."""
+        first = self.layers[0]
+        assert isinstance(first, nn.Linear)
+        return first
 
     def forward(self, z: Tensor) -> Tensor:
         """Images for latents."""
         images: Tensor = self.layers(z)
         return images
+
+
+def make_decoder(config: TrainingConfig, image_shape: tuple[int, int, int]) -> Decoder | BroadcastDecoder:
+    """The decoder that a configuration names."""
+    if config.decoder == "broadcast":
+        return BroadcastDecoder(image_shape, config.latent_dim)
+    return Decoder(image_shape, config.latent_dim, coordconv=config.coordconv)
+
+
+def _convolution(
+    kind: type[nn.Conv2d | nn.ConvTranspose2d], inputs: int, outputs: int, size: tuple[int, int], *, coordconv: bool
+) -> nn.Module:
+    if coordconv:
+        return CoordConv(kind, inputs, outputs, size, stride=2)
+    return plain_convolution(kind, inputs, outputs, stride=2)
 
 
 def scaled(samples: Tensor, scale: InputScale) -> Tensor:

@@ -4,40 +4,46 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ngvae_tools.contract import InputScale, Resize
 from ngvae_tools.datasets import ImageDataset, open_dataset, write_sprites
-from ngvae_tools.errors import MissingDependencyError, OptionError
-from ngvae_tools.files import output_errors, refuse_existing, write_text
+from ngvae_tools.errors import MissingDependencyError, OptionError, ProcessesError, TrainingDivergedError
+from ngvae_tools.files import output_errors
 from ngvae_tools.run import (
     CHECKPOINT_NAME,
     CONFIG_NAME,
     DECODER_NAME,
     ENCODER_NAME,
     FORMAT,
-    HISTORY_NAME,
     SUMMARY_NAME,
     VERSION,
     RunRecord,
 )
 from ngvae_tools.training.config import TrainingConfig
+from ngvae_tools.workflows.lock import locked
+from ngvae_tools.workflows.run_folder import (
+    PREVIOUS,
+    fingerprint_of,
+    goes_on,
+    identity,
+    refuse_changed_data,
+    refuse_finished,
+    set_aside,
+    write_json,
+)
 from ngvae_tools.workflows.versions import versions_of
 
 if TYPE_CHECKING:
     from ngvae_tools.training.data import TrainingImages
-    from ngvae_tools.training.loop import TrainingProgress
+    from ngvae_tools.training.distributed import Ranks
+    from ngvae_tools.training.loop import Trainer, TrainingProgress
     from ngvae_tools.training.model import VariationalAutoencoder
-
-PREVIOUS = "previous"
-"""Folder inside a run that keeps the run it replaces, until it has finished."""
-
-RUN_FILES = (SUMMARY_NAME, CONFIG_NAME, HISTORY_NAME, CHECKPOINT_NAME, ENCODER_NAME, DECODER_NAME)
 
 
 def train(
@@ -53,15 +59,21 @@ def train(
     """Train a model and export its encoder and decoder.
 
     Writes `config.json`, `history.jsonl`, `checkpoint.pt`, `encoder.onnx`, `decoder.onnx` and `summary.json`
-    into the run folder. The same seed on the same CPU gives the same weights and exported files.
+    into the run folder. The same seed on the same CPU gives the same weights and exported files. A run that was
+    interrupted, in whatever way, goes on from its last checkpoint when it is asked for again with the same options
+    and data, and ends in the same weights and files as without the interruption.
+
+    Started by torchrun, the processes train one model together: they share every batch, and the first of them
+    writes. The result depends on their number.
 
     Args:
         data: A folder of images or an HDF5 file.
         output: The run folder; one named after the data in the current folder by default.
         config: How to train; or give its fields as keyword arguments.
         dataset_key: Name of the images in an HDF5 file.
-        overwrite: Replace a run that is there; it is kept in the folder `previous` until the new one has finished.
-        on_progress: Called every few steps.
+        overwrite: Replace a run that is there, unless it is this one, unfinished; it is kept in the folder
+            `previous` until the new one has finished.
+        on_progress: Called every few steps, in the first process.
         **options: Fields of `TrainingConfig`, such as `latent_dim=15, epochs=60`.
 
     Returns:
@@ -70,9 +82,13 @@ def train(
     Raises:
         DatasetError: The data set cannot be trained on.
         OptionError: An option cannot be used.
-        OutputError: The run exists or cannot be written.
+        OutputError: The run exists, another process is writing it, or it cannot be written.
+        RecordError: The checkpoint of an unfinished run cannot be used.
+        DeviceError: The device cannot be used, or not in the precision asked for.
         MissingDependencyError: torch is not installed.
-        TrainingDivergedError: The loss is no longer finite.
+        TrainingDivergedError: The loss is no longer finite, or far above its best.
+        ProcessesError: One of the processes that train together has ended.
+        SystemExit: In other processes than the first, for an error that the first raises.
 
     Example:
         >>> from ngvae_tools import train
@@ -81,36 +97,82 @@ def train(
         PosixPath('RUN/encoder.onnx')
     """
     config = _config(config, options)
-    _require_torch()
-    from exporters.networks import export_model
+    require_torch()
+    from ngvae_tools.training.distributed import processes
+
+    folder = Path(output) if output is not None else default_run(Path(data))
+    with processes() as ranks:
+        try:
+            return _train(config, Path(data), dataset_key, folder, ranks, overwrite=overwrite, on_progress=on_progress)
+        except (TrainingDivergedError, ProcessesError) as error:
+            raise ranks.told(error) from None
+
+
+def _train(
+    config: TrainingConfig,
+    data: Path,
+    dataset_key: str | None,
+    folder: Path,
+    ranks: Ranks,
+    *,
+    overwrite: bool,
+    on_progress: Callable[[TrainingProgress], None] | None,
+) -> RunRecord:
+    from ngvae_tools.training.checkpoint import read_checkpoint
     from ngvae_tools.training.data import load_images
     from ngvae_tools.training.devices import training_device
     from ngvae_tools.training.loop import Trainer
     from ngvae_tools.training.networks import check_image_shape
 
-    folder = Path(output) if output is not None else default_run(Path(data))
-    _refuse_existing(folder, overwrite=overwrite)
-    training_device(config.device)
-    with _open_for(config, Path(data), dataset_key) as dataset:
-        check_image_shape(dataset.image_shape)
-        images = load_images(dataset, held_out=config.held_out, seed=config.seed)
-        model = _build(config, dataset.image_shape, images.scale)
-        fingerprint = dataset.fingerprint()
+    state = None
+    with ExitStack() as stack:
+        with ranks.together():
+            if ranks.first:
+                stack.enter_context(locked(folder))
+                refuse_finished(folder, overwrite=overwrite)
+            device = training_device(config.device, ranks.local_rank)
+            dataset = stack.enter_context(_open_for(config, data, dataset_key))
+            check_image_shape(dataset.image_shape)
+            own = identity(config, data_fingerprint=dataset.fingerprint(), device=device.type, processes=ranks.world)
+            resumed = ranks.first and goes_on(folder, own, overwrite=overwrite)
+            seed = config.resolved_data_seed
+            images = load_images(dataset, held_out=config.held_out, seed=seed, processes=ranks.world)
+            model = _build(config, dataset.image_shape, images.scale)
+            trainer = Trainer(model, images, config, folder, on_progress if ranks.first else None, ranks)
+            body = _config_body(config, dataset, images, own)
+            if resumed:
+                refuse_changed_data(folder, body["data"])
+                state = read_checkpoint(folder / CHECKPOINT_NAME)
+            elif ranks.first:
+                with output_errors(folder):
+                    set_aside(folder)
+                write_json(folder / CONFIG_NAME, body)
+        state = ranks.from_first(state)
+        if state is not None:
+            with ranks.together():
+                trainer.load_state(state)
+        # Images that do not fit into memory are read while training.
         with output_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            _set_aside(folder)
-        _write_json(folder / CONFIG_NAME, _config_body(config, dataset, images, fingerprint))
-        sample_type = dataset.dtype.name
-    with output_errors(folder):
-        trainer = Trainer(model, images, config, folder, on_progress)
-        history = trainer.fit()
+            trainer.fit()
+        with ranks.together():
+            run = _finish(trainer, body, resize=config.resize) if ranks.first else None
+        run = ranks.from_first(run)
+        assert run is not None
+        return run
+
+
+def _finish(trainer: Trainer, body: dict[str, Any], *, resize: Resize | None) -> RunRecord:
+    """Export the networks and write the summary, which makes the run a finished one."""
+    from exporters.networks import export_model
+
+    folder = trainer.folder
     encoder, decoder = export_model(
-        model,
+        trainer.model,
         folder / ENCODER_NAME,
         folder / DECODER_NAME,
-        sample_type=sample_type,
-        resize=config.resize,
-        data_fingerprint=fingerprint,
+        sample_type=body["data"]["sample_type"],
+        resize=resize,
+        data_fingerprint=body["data"]["fingerprint"],
     )
     exports = {
         report.path.name: {
@@ -120,37 +182,28 @@ def train(
         }
         for report in (encoder, decoder)
     }
-    last = history[-1]
+    last = trainer.history[-1]
     summary = {"epochs": last.epoch, "ended_by": trainer.ended_by, "informative": last.informative, "exports": exports}
+    summary |= {"sigma": last.sigma}
     summary |= {"train": dataclasses.asdict(last.train)}
     summary |= {"held_out": None if last.held_out is None else dataclasses.asdict(last.held_out)}
-    _write_json(folder / SUMMARY_NAME, summary)
+    if trainer.config.model == "ard-vae":
+        summary |= {"relevance": _relevance(trainer)}
+    write_json(folder / SUMMARY_NAME, summary)
     shutil.rmtree(folder / PREVIOUS, ignore_errors=True)
     return RunRecord.read(folder)
 
 
-def _refuse_existing(folder: Path, *, overwrite: bool) -> None:
-    found = "a file of that name"
-    if (folder / CONFIG_NAME).exists():
-        found = "a finished run" if (folder / SUMMARY_NAME).exists() else "a run that did not finish"
-    for name in RUN_FILES:
-        refuse_existing(folder / name, overwrite=overwrite, found=found)
+def _relevance(trainer: Trainer) -> dict[str, Any]:
+    """The relevant dimensions by ARD-VAE's own rule, on held-out images where there are any."""
+    import torch
 
+    from ngvae_tools.training.relevance import IMAGES, relevance
 
-def _set_aside(folder: Path) -> None:
-    """Keep a run that is there in a folder of its own until the new one has finished."""
-    previous = folder / PREVIOUS
-    kept = [folder / name for name in RUN_FILES if (folder / name).exists()]
-    if (previous / SUMMARY_NAME).exists() and folder / SUMMARY_NAME not in kept:
-        # An attempt to replace a finished run did not finish: the finished one is worth keeping.
-        for path in kept:
-            path.unlink()
-        return
-    if kept:
-        shutil.rmtree(previous, ignore_errors=True)
-        previous.mkdir()
-    for path in kept:
-        path.replace(previous / path.name)
+    images = trainer.images
+    samples = next(images.held_out(IMAGES) if images.n_held_out else images.epoch(1, IMAGES))
+    found = relevance(trainer.model, torch.from_numpy(samples), trainer.config.seed)
+    return {"count": len(found.relevant), **dataclasses.asdict(found)}
 
 
 def _build(config: TrainingConfig, image_shape: tuple[int, int, int], scale: InputScale) -> VariationalAutoencoder:
@@ -179,7 +232,7 @@ def default_data() -> tuple[Path, bool]:
         MissingDependencyError: torch is not installed, so that they would be made for nothing.
         OutputError: They cannot be written.
     """
-    _require_torch()
+    require_torch()
     path = Path("sprites.h5")
     if path.exists():
         return path, False
@@ -200,7 +253,12 @@ def _config(config: TrainingConfig | None, options: dict[str, Any]) -> TrainingC
     return dataclasses.replace(config or TrainingConfig(), **options)
 
 
-def _require_torch() -> None:
+def require_torch() -> None:
+    """Say so where torch is not installed.
+
+    Raises:
+        MissingDependencyError: It cannot be imported.
+    """
     try:
         importlib.import_module("torch")
     except ImportError:
@@ -224,7 +282,7 @@ def _open_for(config: TrainingConfig, path: Path, dataset_key: str | None) -> Im
 
 
 def _config_body(
-    config: TrainingConfig, dataset: ImageDataset, images: TrainingImages, fingerprint: str
+    config: TrainingConfig, dataset: ImageDataset, images: TrainingImages, own: dict[str, Any]
 ) -> dict[str, Any]:
     return {
         "format": FORMAT,
@@ -237,18 +295,17 @@ def _config_body(
         "data": {
             "path": str(dataset.path.resolve()),
             "kind": dataset.kind,
-            "fingerprint": fingerprint,
+            "fingerprint": own["data"],
             "image_shape": dataset.image_shape,
             "sample_type": dataset.dtype.name,
             "scale": dataclasses.asdict(images.scale),
             "n_images": len(dataset),
-            "n_train": len(images.train),
-            "n_held_out": len(images.held_out),
+            "n_train": images.n_train,
+            "n_held_out": images.n_held_out,
             "rejected": [{"id": r.identifier, "reason": r.reason} for r in images.rejected],
         },
+        "processes": own["processes"],
+        "fingerprint": fingerprint_of(own),
+        "identity": own,
         "versions": versions_of("torch", "numpy", "onnx", "onnxscript", "onnxruntime", "h5py", "pillow"),
     }
-
-
-def _write_json(path: Path, body: dict[str, Any]) -> None:
-    write_text(path, json.dumps(body, indent=2, allow_nan=False) + "\n")

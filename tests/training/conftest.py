@@ -9,6 +9,7 @@ import torch
 from ngvae_tools.contract import InputScale
 from ngvae_tools.datasets import render, sample_factors
 from ngvae_tools.training.data import TrainingImages
+from ngvae_tools.training.sources import ImagesInMemory
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,7 +34,7 @@ def few(sprites):
 def images_of(samples, held_out, scale=None):
     split = len(samples) - held_out
     index = np.arange(len(samples))
-    return TrainingImages(samples, index[:split], index[split:], scale or InputScale(), ())
+    return TrainingImages(ImagesInMemory(samples), index[:split], index[split:], scale=scale or InputScale())
 
 
 @pytest.fixture(scope="session")

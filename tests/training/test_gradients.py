@@ -1,18 +1,33 @@
 """Samples have the right law, and the gradients through them the right mean."""
 
+import itertools
 import math
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
+from benchmarks.gradients import held_mixture, held_paper
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import integrate, optimize, stats
+from torch import distributions
 
 from ngvae_tools.contract import InputScale
 from ngvae_tools.laws import INFORMATIVE, UNINFORMATIVE
-from ngvae_tools.training.config import TrainingConfig
-from ngvae_tools.training.gradients import StudentT, StudentTMixture, g_rep, pathwise
+from ngvae_tools.training.config import GRADIENTS, MODELS, OBJECTIVES, TrainingConfig
+from ngvae_tools.training.gradients import (
+    ESTIMATORS,
+    MIXTURE_ESTIMATORS,
+    IndexScore,
+    LatentSample,
+    StudentT,
+    StudentTMixture,
+    g_rep,
+    pathwise,
+)
 from ngvae_tools.training.model import BatchParts, VariationalAutoencoder
-from ngvae_tools.training.objectives import MixtureObjective, PaperObjective
+from ngvae_tools.training.objectives import AdaptiveObjective, MixtureObjective, PaperObjective, make_objective
 
 N = 300_000
 ERRORS = 4.5
@@ -30,8 +45,8 @@ def leaf(value, n=N):
     return full(value, n).requires_grad_()
 
 
-def mixture_module():
-    return StudentTMixture(INFORMATIVE.alpha, UNINFORMATIVE).double()
+def mixture_module(estimator=StudentTMixture):
+    return estimator(INFORMATIVE.alpha, UNINFORMATIVE).double()
 
 
 def mixture_cdf(weight, scale):
@@ -81,10 +96,12 @@ def test_tail_keeps_its_relative_accuracy_far_out(alpha, high, error):
 
 
 @pytest.mark.parametrize("alpha", [1.2, INFORMATIVE.alpha, UNINFORMATIVE.alpha])
-def test_density_agrees_with_scipy(alpha):
+def test_density_agrees_with_torch_and_scipy(alpha):
     t = torch.linspace(-20, 20, 4001, dtype=torch.float64)
-    exact = stats.t.pdf(t.numpy(), 2 * alpha)
-    np.testing.assert_allclose(StudentT(alpha).density(t).numpy(), exact, rtol=1e-9)
+    density = StudentT(alpha).density(t)
+    law = distributions.StudentT(torch.tensor(2 * alpha, dtype=torch.float64))
+    torch.testing.assert_close(density, law.log_prob(t).exp(), rtol=1e-9, atol=0)
+    np.testing.assert_allclose(density.numpy(), stats.t.pdf(t.numpy(), 2 * alpha), rtol=1e-9)
 
 
 def test_tail_of_what_is_no_number_is_no_number():
@@ -108,8 +125,9 @@ def test_normal_gamma_samples_follow_a_student_t(estimator, p):
 
 @pytest.mark.parametrize("p", [0.02, 0.35, 0.98])
 @pytest.mark.parametrize("scale", [0.02, INFORMATIVE.scale, 0.85])
-def test_mixture_samples_follow_the_mixture(p, scale):
-    objective = MixtureObjective(1).double()
+@pytest.mark.parametrize("estimator", [StudentTMixture, IndexScore])
+def test_mixture_samples_follow_the_mixture(p, scale, estimator):
+    objective = MixtureObjective(1, estimator=estimator).double()
     with torch.no_grad():
         objective.log_scale.fill_(math.log(scale))
     raw = full(math.log(p / (1 - p)), 20_000)
@@ -126,7 +144,7 @@ def test_a_draw_moves_as_the_inverse_cdf_does(weight, scale):
     n = 12
     w = torch.full((1, n), weight, dtype=torch.float64, requires_grad=True)
     s = torch.full((n,), scale, dtype=torch.float64, requires_grad=True)
-    draws = mixture_module()(w, s, generator(2))
+    draws = mixture_module()(w, s, generator(2)).z
     draws.sum().backward()
     narrow = stats.t(2 * INFORMATIVE.alpha, scale=scale)
     wide = stats.t(2 * UNINFORMATIVE.alpha, scale=UNINFORMATIVE.scale)
@@ -175,35 +193,37 @@ def slope_of(function, point, h=1e-4):
     return (function(point + h) - function(point - h)) / (2 * h)
 
 
-def surrogate_of(f, drawn, *, baseline):
-    """N times the model's surrogate for a batch whose nll is f(z), so that each image's gradient is its own."""
-    nll = f(drawn.z)[:, 0]
-    if not baseline:
-        return (nll + nll.detach() * drawn.noise_log_density).sum()
-    model = VariationalAutoencoder(
-        TrainingConfig(objective="paper", gradient="g-rep", latent_dim=1), (16, 16, 1), InputScale()
-    )
+@cache
+def small_model(*, control_variate):
+    config = TrainingConfig(gradient="g-rep", control_variate=control_variate, latent_dim=1)
+    return VariationalAutoencoder(config, (16, 16, 1), InputScale())
+
+
+def surrogate_of(nll, drawn, *, control_variate=True):
+    """B times the model's surrogate for a batch of B images, so that each image's gradient is its own."""
+    nothing = torch.zeros_like(drawn.z)
     parts = BatchParts(
         squared_error=nll,
         nll=nll,
-        rate=torch.zeros_like(drawn.z),
-        second=drawn.z,
-        posterior_variance=drawn.z,
+        rate=nothing,
+        second=nothing,
+        posterior_variance=nothing,
         noise_log_density=drawn.noise_log_density,
+        penalty=None,
+        mu=nothing,
+        raw=nothing,
+        z=drawn.z,
     )
-    return model.surrogate(parts) * len(nll)
+    return small_model(control_variate=control_variate).surrogate(parts) * len(nll)
 
 
 @pytest.mark.parametrize(("f", "mean"), PROBLEMS)
-@pytest.mark.parametrize("estimator", ["pathwise", "g-rep", "g-rep without baseline"])
-def test_gradients_to_the_normal_gamma_parameters(f, mean, estimator):
+@pytest.mark.parametrize(("estimator", "control_variate"), [(pathwise, True), (g_rep, True), (g_rep, False)])
+def test_gradients_to_the_normal_gamma_parameters(f, mean, estimator, control_variate):
     a, b = 8.0, 3.0
     mu, alpha, beta = leaf(MU), leaf(a), leaf(b)
-    if estimator == "pathwise":
-        f(pathwise(mu, alpha, beta, generator(3)).z).sum().backward()
-    else:
-        drawn = g_rep(mu, alpha, beta, generator(3))
-        surrogate_of(f, drawn, baseline=estimator == "g-rep").backward()
+    drawn = estimator(mu, alpha, beta, generator(3))
+    surrogate_of(f(drawn.z)[:, 0], drawn, control_variate=control_variate).backward()
     assert_mean(mu.grad, slope_of(lambda v: mean(v, a, b), MU))
     assert_mean(alpha.grad, slope_of(lambda v: mean(MU, v, b), a))
     assert_mean(beta.grad, slope_of(lambda v: mean(MU, a, v), b))
@@ -216,10 +236,7 @@ def test_gradients_to_mu_and_p_of_the_paper(f, mean, estimator, p):
     objective = PaperObjective(20.0, estimator)
     mu, raw = leaf(MU), leaf(math.log(p / (1 - p)))
     drawn = objective.sample(mu, raw, generator(4))
-    if drawn.noise_log_density is None:
-        f(drawn.z).sum().backward()
-    else:
-        surrogate_of(f, drawn, baseline=True).backward()
+    surrogate_of(f(drawn.z)[:, 0], drawn).backward()
 
     def of_p(value):
         return mean(MU, *(float(v) for v in objective.parameters_of(torch.tensor(value, dtype=torch.float64))))
@@ -251,25 +268,53 @@ def test_the_score_is_the_derivative_of_the_log_density_of_the_noise():
     assert abs(score.mean()) < ERRORS * score.std() / math.sqrt(N)
 
 
-def test_the_baseline_lowers_the_variance_where_the_cost_is_large():
-    variances = []
-    for baseline in (True, False):
-        alpha = leaf(8.0, 20_000)
-        drawn = g_rep(full(MU, 20_000), alpha, full(3.0, 20_000), generator(7))
-        surrogate_of(lambda z: 1000 + square(z), drawn, baseline=baseline).backward()
-        variances.append(float(alpha.grad.var()))
-    assert variances[0] < 0.01 * variances[1]
+@pytest.mark.parametrize("weight", [0.001, 0.3, 0.999])
+def test_the_score_of_the_mixture_is_that_of_the_index(weight):
+    w = leaf(weight)
+    scale = full(0.2, 1)[0].requires_grad_()
+    module = mixture_module(IndexScore)
+    drawn = module(w, scale, generator(6))
+    informative, unit = module.draw(w, generator(6))
+    index = distributions.Bernoulli(w).log_prob(informative.double())[:, 0]
+    torch.testing.assert_close(drawn.noise_log_density, index, rtol=1e-12, atol=0)
+    (score,) = torch.autograd.grad(drawn.noise_log_density.sum(), w)
+    assert abs(float(score.mean())) < ERRORS * float(score.std()) / math.sqrt(N)
+    # Given the component, t moves with the scale of the law it was drawn from.
+    (by_scale,) = torch.autograd.grad(drawn.z.sum(), scale)
+    torch.testing.assert_close(by_scale, unit[informative].sum()[None], rtol=1e-9, atol=0)
+
+
+def noisy_score(estimator, control_variate):
+    """Variances of single images' gradients where nlls are about 4,000 nats, with a spread of 400 between images."""
+    n = 20_000
+    weights = leaf(0.5, n)
+    if estimator is g_rep:
+        drawn = g_rep(full(MU, n), 8 * weights + 4, full(3.0, n), generator(7))
+    else:
+        drawn = mixture_module(estimator)(weights, full(0.256, 1)[0], generator(7))
+    images = 4000 + 400 * torch.randn(n, generator=generator(8), dtype=torch.float64)
+    surrogate_of(images + square(drawn.z)[:, 0], drawn, control_variate=control_variate).backward()
+    return float(weights.grad.var())
+
+
+@pytest.mark.parametrize("estimator", [g_rep, IndexScore])
+def test_the_control_variate_lowers_the_variance_of_the_score(estimator):
+    # Only the spread of the nlls is left: 400^2 of 4000^2 + 400^2, a factor of 101.
+    assert noisy_score(estimator, control_variate=True) < 0.02 * noisy_score(estimator, control_variate=False)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
-@pytest.mark.parametrize("kind", ["square", "cosine"])
-def test_gradients_to_mu_p_and_scale_of_the_mixture(kind, p):
+@pytest.mark.parametrize(("f", "mean"), PROBLEMS)
+@pytest.mark.parametrize(
+    ("estimator", "control_variate"), [(StudentTMixture, True), (IndexScore, True), (IndexScore, False)]
+)
+def test_gradients_to_mu_p_and_scale_of_the_mixture(f, mean, p, estimator, control_variate):
     scale = INFORMATIVE.scale
     mu, raw = leaf(MU), leaf(math.log(p / (1 - p)))
-    s = torch.full((N,), scale, dtype=torch.float64, requires_grad=True)
-    t = mixture_module()(torch.sigmoid(-raw).T, s, generator(8)).T
-    f, mean = (square, mean_square) if kind == "square" else (torch.cos, mean_cosine)
-    f(mu + t).sum().backward()
+    s = leaf(scale)
+    drawn = mixture_module(estimator)(torch.sigmoid(-raw), s, generator(8))
+    drawn = LatentSample(mu + drawn.z, drawn.noise_log_density)
+    surrogate_of(f(drawn.z)[:, 0], drawn, control_variate=control_variate).backward()
 
     def expected(mu, p, scale):
         narrow = mean(mu, INFORMATIVE.alpha, INFORMATIVE.alpha * scale**2)
@@ -280,11 +325,127 @@ def test_gradients_to_mu_p_and_scale_of_the_mixture(kind, p):
     assert_mean(s.grad, slope_of(lambda v: expected(MU, p, v), scale))
 
 
-def test_gradients_are_finite_at_the_ends_of_p():
+# Gradients in the mean through a network, against finite differences with the quantiles of the draws held
+
+K, CHUNKS, CHUNK, HELD = 3, 100, 1000, 20_000
+LOGITS = np.array([-1.0, 0.4, 2.0])
+MEANS = np.array([0.5, -1.2, 0.1])
+SCALES = np.array([0.1, 0.256, 0.6])
+MADE = {
+    "paper": lambda estimator: PaperObjective(20.0, ESTIMATORS[estimator]),
+    "mixture": lambda estimator: MixtureObjective(K, estimator=MIXTURE_ESTIMATORS[estimator]),
+    "adaptive": lambda estimator: AdaptiveObjective(K, estimator=MIXTURE_ESTIMATORS[estimator]),
+}
+
+
+def distortion(z):
+    """Distortion of a small network whose outputs mix all dimensions, nats; some tens."""
+    weights = 0.5 * torch.randn(K, 8, generator=generator(0), dtype=torch.float64)
+    return 10 * (torch.tanh(z @ weights) - torch.linspace(-1, 1, 8, dtype=torch.float64)).square().sum(dim=-1)
+
+
+@cache
+def finite_differences(kind):
+    """Derivatives of the mean distortion to (mu, logit of p, log scale), each (K,), and their standard errors."""
+    objective = MADE[kind]("pathwise").double()
+    rng = np.random.default_rng(0)
+    logits = np.tile(LOGITS, (HELD, 1))
+    paper = kind == "paper"
+    held = held_paper(logits, objective.slope, rng) if paper else held_mixture(logits, SCALES, rng)
+
+    def costs(means, logits, log_scales):
+        offsets = held(logits) if paper else held(logits, np.exp(log_scales))
+        return distortion(objective.mean(*map(torch.from_numpy, (means, logits))) + torch.from_numpy(offsets))
+
+    point, h = [MEANS, logits, np.log(SCALES)], 1e-3
+    slopes = []
+    for which, k in itertools.product(range(2 if paper else 3), range(K)):
+        sides = []
+        for step in (h * np.eye(K)[k], -h * np.eye(K)[k]):
+            shifted = list(point)
+            shifted[which] = shifted[which] + step
+            sides.append(costs(*shifted))
+        slopes.append((sides[0] - sides[1]) / (2 * h))
+    slopes = torch.stack(slopes)
+    return slopes.mean(dim=1), slopes.std(dim=1) / math.sqrt(HELD)
+
+
+@pytest.mark.parametrize("kind", MADE)
+@pytest.mark.parametrize(("estimator", "control_variate"), [("pathwise", True), ("g-rep", True), ("g-rep", False)])
+def test_gradients_through_a_network_agree_with_finite_differences(kind, estimator, control_variate):
+    objective = MADE[kind](estimator).double()
+    parameters = [torch.from_numpy(MEANS), torch.from_numpy(LOGITS)]
+    if kind != "paper":
+        with torch.no_grad():
+            objective.log_scale.copy_(torch.from_numpy(np.log(SCALES)))
+        parameters.append(objective.log_scale)
+    mu, raw = (parameter.clone().requires_grad_() for parameter in parameters[:2])
+    leaves = [mu, raw, *parameters[2:]]
+    draws, gradients = generator(11), []
+    for _ in range(CHUNKS):
+        heads = mu.expand(CHUNK, K), raw.expand(CHUNK, K)
+        drawn = objective.sample(objective.mean(*heads), heads[1], draws)
+        surrogate = surrogate_of(distortion(drawn.z), drawn, control_variate=control_variate) / CHUNK
+        gradients.append(torch.cat(torch.autograd.grad(surrogate, leaves)))
+    gradients = torch.stack(gradients)
+    exact, exact_error = finite_differences(kind)
+    error = (gradients.var(dim=0) / CHUNKS + exact_error**2).sqrt()
+    assert ((gradients.mean(dim=0) - exact).abs() < ERRORS * error).all()
+    # Converged: of mu, logit and scale each, the errors are small beside the largest gradient.
+    for part in torch.stack([exact.abs(), exact_error, error]).split(K, dim=1):
+        largest, reference, both = part.max(dim=1).values
+        assert reference < 0.02 * largest
+        assert both < 0.1 * largest
+
+
+# Numbers at the edge of their type
+
+
+def test_a_draw_that_all_but_never_happens_stays_finite(monkeypatch):
+    # The informative law at a weight of 1e-37, far out: the density of the mixture underflows.
     module = StudentTMixture(INFORMATIVE.alpha, UNINFORMATIVE)
-    raw = torch.tensor([-200.0, -30.0, 30.0, 200.0]).repeat(5000, 1).requires_grad_()
-    for scale in (1e-4, 0.256, 2.0):
-        s = torch.full((4,), scale, requires_grad=True)
-        module(torch.sigmoid(-raw), s, generator(9)).sum().backward()
-        assert torch.isfinite(raw.grad).all()
-        assert torch.isfinite(s.grad).all()
+    monkeypatch.setattr(module, "draw", lambda *_: (torch.tensor([[True]]), torch.tensor([[1e4]])))
+    raw = torch.full((1, 1), 85.2, requires_grad=True)
+    z = module(torch.sigmoid(-raw), torch.full((1,), INFORMATIVE.scale), None).z
+    (gradient,) = torch.autograd.grad(z.sum(), raw)
+    assert torch.isfinite(z).all()
+    assert torch.isfinite(gradient).all()
+
+
+EVERY = [
+    TrainingConfig(objective=objective, gradient=gradient, latent_dim=K)
+    for objective, gradient in itertools.product(OBJECTIVES, GRADIENTS)
+] + [TrainingConfig(model=model, latent_dim=K) for model in MODELS if model != "ngvae"]
+
+
+def edges(low, high):
+    """Floats of the range, its ends more often."""
+    return st.lists(st.sampled_from([low, high, 0.0]) | st.floats(low, high), min_size=2 * K, max_size=2 * K)
+
+
+@given(
+    means=edges(-1e3, 1e3),
+    logits=edges(-80.0, 80.0),
+    log_scales=edges(-20.0, 10.0),
+    seed=st.integers(0, 2**32),
+    settled=st.booleans(),
+)
+@settings(max_examples=40, deadline=None)
+@pytest.mark.parametrize("options", EVERY, ids=lambda c: f"{c.model}-{c.objective}-{c.gradient}")
+def test_no_value_or_gradient_overflows_in_float32(options, means, logits, log_scales, seed, settled):
+    objective = make_objective(options)
+    leaves = [torch.tensor(values).reshape(2, K).requires_grad_() for values in (means, logits)]
+    if isinstance(objective, MixtureObjective):
+        with torch.no_grad():
+            objective.log_scale.copy_(torch.tensor(log_scales[:K]))
+        leaves.append(objective.log_scale)
+    if settled:
+        objective.settle(torch.zeros(K), plateau=True)
+    mu = objective.mean(leaves[0], leaves[1])
+    drawn = objective.sample(mu, leaves[1], generator(seed))
+    values = [drawn.z, objective.rate(mu, leaves[1]), objective.posterior_variance(leaves[1])]
+    values += [] if drawn.noise_log_density is None else [drawn.noise_log_density]
+    for value in values:
+        assert torch.isfinite(value).all()
+        for gradient in torch.autograd.grad(value.sum(), leaves, retain_graph=True, allow_unused=True):
+            assert gradient is None or torch.isfinite(gradient).all()

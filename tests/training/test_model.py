@@ -82,18 +82,17 @@ def check_gradients(model, samples, names):
     for name, weights in model.named_parameters():
         if not name.startswith(names):
             continue
-        for index in rng.choice(weights.numel(), 3):
-            flat = weights.data.view(-1)
-            value = float(flat[index])
+        for index in (np.unravel_index(flat, weights.shape) for flat in rng.choice(weights.numel(), 3)):
+            value = float(weights.data[index])
             values = []
             for shifted in (value + step, value - step):
-                flat[index] = shifted
+                weights.data[index] = shifted
                 with torch.no_grad():
                     values.append(float(loss()))
-            flat[index] = value
+            weights.data[index] = value
             slope = (values[0] - values[1]) / (2 * step)
             # Rounding: 1e-16 of a loss of some hundreds, over 2e-6.
-            assert float(weights.grad.view(-1)[index]) == pytest.approx(slope, rel=2e-6, abs=1e-6), name
+            assert float(weights.grad[index]) == pytest.approx(slope, rel=2e-6, abs=1e-6), name
 
 
 def test_gradient_of_a_gaussian_model_agrees_with_finite_differences(sprites):

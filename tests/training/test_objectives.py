@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, optimize, stats
 from torch.distributions import Bernoulli, Gamma, Normal, StudentT, kl_divergence
@@ -187,11 +187,23 @@ def test_interior_minimum_of_the_rate(slope, p):
     assert from_posteriors == (pytest.approx(found.x, abs=1e-4), pytest.approx(found.fun, abs=1e-6))
 
 
-def test_the_printed_objective_prices_only_the_signal_to_noise_ratio():
-    objective = PaperObjective()
-    cost = objective.rate(tensor(1, 3), tensor(-40, -40)) - objective.rate(tensor(0, 0), tensor(-40, -40))
-    ratio = INFORMATIVE.alpha / INFORMATIVE.beta
-    torch.testing.assert_close(cost, ratio * tensor(0.5, 4.5), rtol=1e-6, atol=0)
+@given(st.floats(0, 30), st.sampled_from([50.0, 100.0]))
+def test_the_printed_objective_prices_only_the_signal_to_noise_ratio(mu, slope):
+    # The same mean in units of its own law's noise costs the same at both laws, but for 27.8 nats saved.
+    noise = UNINFORMATIVE.scale / INFORMATIVE.scale
+    informative, uninformative = PaperObjective(slope).rate(tensor(mu, noise * mu), tensor(-40, 40))
+    assert float(informative - uninformative) == pytest.approx(27.827, abs=1e-3)
+
+
+@given(st.floats(0.5, 30))
+def test_the_mixture_prices_the_mean_itself(mu):
+    noise = UNINFORMATIVE.scale / INFORMATIVE.scale
+    informative, uninformative = (
+        float(mixture().rate(tensor(m), tensor(raw)).detach()) for m, raw in ((mu, -40.0), (noise * mu, 40.0))
+    )
+    saved = bound(0, 1) - bound(0, 0)
+    assert uninformative - informative == pytest.approx(0.5 * (noise**2 - 1) * mu**2 - saved, rel=1e-9)
+    assert uninformative > informative
 
 
 # The mixture
@@ -305,6 +317,47 @@ def test_gradient_of_the_bound_agrees_with_finite_differences(w):
     costs = objective.rate(tensor(0.4, 0.4), tensor(value - step, value + step)).detach()
     assert float(raw.grad) == pytest.approx(float(costs[1] - costs[0]) / (2 * step), abs=1e-6)
     assert float(mu.grad) == pytest.approx(0.4, abs=1e-12)
+
+
+# Every objective
+
+EVERY = [
+    {"model": "vae"},
+    {"objective": "paper", "slope": 4.0},
+    {"objective": "paper", "slope": 50.0},
+    {"objective": "mixture"},
+    {"objective": "adaptive"},
+]
+
+
+@pytest.mark.parametrize("options", EVERY)
+@given(st.floats(-3, 3), st.floats(-4, 4), st.floats(-3, 1))
+@settings(max_examples=20)
+def test_gradients_of_the_rate_agree_with_finite_differences(options, mu, raw, log_scale):
+    objective = make_objective(TrainingConfig(latent_dim=1, **options)).double()
+    leaves = [tensor(mu).requires_grad_(), tensor(raw).requires_grad_()]
+    if isinstance(objective, MixtureObjective):
+        with torch.no_grad():
+            objective.log_scale.fill_(log_scale)
+        leaves.append(objective.log_scale)
+
+    def rate(mu, raw, *_):
+        return objective.rate(objective.mean(mu, raw), raw)
+
+    assert torch.autograd.gradcheck(rate, leaves, eps=1e-6, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", EVERY)
+@pytest.mark.parametrize("raw", [-3.0, 0.3, 1.5])
+def test_posterior_variance_agrees_with_monte_carlo(options, raw):
+    objective = make_objective(TrainingConfig(latent_dim=1, **options)).double()
+    raws = torch.full((200_000, 1), raw, dtype=torch.float64)
+    with torch.no_grad():
+        squares = objective.sample(torch.zeros_like(raws), raws, torch.Generator().manual_seed(0)).z.square()
+        exact = float(objective.posterior_variance(raws[:1]))
+    error = float(squares.std()) / math.sqrt(len(squares))
+    assert abs(float(squares.mean()) - exact) < 4.5 * error
+    assert error < 0.02 * exact
 
 
 # Numpy and torch together

@@ -28,13 +28,17 @@ class Objective(nn.Module, ABC):
     family: ClassVar[Family]
     second_head: ClassVar[str]
 
+    def mean(self, mu: Tensor, raw: Tensor) -> Tensor:  # noqa: ARG002
+        """The posterior mean as it is exported, (B, K), from the encoder's two raw outputs."""
+        return mu
+
     def link(self, raw: Tensor) -> Tensor:
         """The second head as it is exported: p (near 0 = informative), or the log-variance."""
         return torch.sigmoid(raw) if self.second_head == P else raw
 
     @abstractmethod
     def sample(self, mu: Tensor, raw: Tensor, generator: Generator | None = None) -> LatentSample:
-        """One draw of z for each image, from heads of shape (B, K)."""
+        """One draw of z for each image, from heads of shape (B, K); here and below `mu` is what `mean` returned."""
 
     @abstractmethod
     def rate(self, mu: Tensor, raw: Tensor) -> Tensor:
@@ -43,6 +47,10 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def posterior_variance(self, raw: Tensor) -> Tensor:
         """Variance of z given the image, shape (B, K)."""
+
+    def decoder_scale(self) -> Tensor | None:
+        """What z is multiplied by on its way into the decoder, shape (K,); None where the decoder reads z itself."""
+        return None
 
     def hyperparameters(self) -> dict[str, float | tuple[float, ...]]:
         """Numbers that a reader of the exported encoder needs."""
@@ -71,5 +79,13 @@ class Objective(nn.Module, ABC):
     def absorb(self, observed: Tensor) -> None:
         """Take in what `observe` returned, averaged over ranks."""
 
-    def settle(self) -> None:
-        """The loss has reached its first plateau: the dimensions have separated."""
+    def settle(self, second: Tensor, *, plateau: bool) -> bool:  # noqa: ARG002
+        """Take note of an epoch; True where the objective changes from here on, so that a plateau is sought anew.
+
+        Called at the end of every training epoch.
+
+        Args:
+            second: Mean of the exported second head over the epoch's images (and ranks), shape (K,).
+            plateau: The loss has reached its first plateau, or 60 % of a fixed number of epochs are done.
+        """
+        return False

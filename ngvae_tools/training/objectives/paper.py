@@ -16,10 +16,20 @@ from ngvae_tools.training.objectives.base import Objective
 class PaperObjective(Objective):
     """Eq. 5-10 as printed: NG(mu, alpha(p), beta(p)) against the prior NG(0, 8.25, 3.62).
 
+    Posterior and prior are a Normal law of z given the precision lambda, and a Gamma law of lambda:
+
+        q(z, lambda | x) = N(z; mu, 1/lambda) Gamma(lambda; alpha(p), beta(p))
+        p(z, lambda)     = N(z; 0, 1/lambda) Gamma(lambda; 8.25, 3.62).
+
+    Their KL splits (Eq. 7) into the mean over q(lambda) of the KL of the two Normal laws, and the KL of the two
+    Gamma laws (Eq. 10). Both Normal laws have the precision lambda, so theirs is lambda mu^2 / 2, and
+    E[lambda] = alpha / beta gives Eq. 9.
+
     Two properties of the printed equations limit what p says. The interpolation of Eq. 5 passes the prior's
-    own law between its ends (at r = 50 the KL of Eq. 10 is 0.013 nat at p = 0.386), so p is drawn to that
-    interior point. And Eq. 9 prices mu against the posterior's own precision, so a dimension at the
-    uninformative law can carry any amount of information by growing mu.
+    own law between its ends (the KL of Eq. 10 is 0.013 nat at p = 0.216, 0.386 and 0.443 for r = 20, 50 and 100),
+    so p is drawn to that interior point. And Eq. 9 prices mu against the posterior's own precision, that is, the
+    signal-to-noise ratio alone: a dimension at the uninformative law carries any amount of information by growing mu,
+    and is 27.8 nats cheaper than at the informative one.
 
     Args:
         slope: r of Eq. 5.
@@ -35,7 +45,7 @@ class PaperObjective(Objective):
         self.estimator = estimator
 
     def parameters_of(self, p: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha(p) and beta(p) of Eq. 5; p near 0 gives the informative law (Section IV's polarity)."""
+        """alpha(p) and beta(p) of Eq. 5, shape of p; p near 0 gives the informative law (Section IV's polarity)."""
         weight = torch.sigmoid(self.slope * (p - 0.5))
         alpha = INFORMATIVE.alpha + (UNINFORMATIVE.alpha - INFORMATIVE.alpha) * weight
         beta = INFORMATIVE.beta + (UNINFORMATIVE.beta - INFORMATIVE.beta) * weight
@@ -48,7 +58,7 @@ class PaperObjective(Objective):
     def rate(self, mu: Tensor, raw: Tensor) -> Tensor:
         """Sum of Eq. 9 and Eq. 10: the KL of the two Normal-Gamma laws."""
         alpha, beta = self.parameters_of(torch.sigmoid(raw))
-        return 0.5 * alpha / beta * mu**2 + gamma_kl(alpha, beta, PRIOR)
+        return 0.5 * alpha / beta * mu**2 + gamma_kl(alpha, beta, PRIOR)  # Eq. 9, Eq. 10
 
     def posterior_variance(self, raw: Tensor) -> Tensor:
         """E[1 / lambda] = beta(p) / (alpha(p) - 1)."""
@@ -67,7 +77,15 @@ class PaperObjective(Objective):
 
 
 def gamma_kl(alpha: Tensor, beta: Tensor, prior: GammaLaw) -> Tensor:
-    """KL(Gamma(alpha, beta) || prior) in nats (Eq. 10)."""
+    """KL(Gamma(alpha, beta) || prior) in nats (Eq. 10), shape of alpha and beta.
+
+    The mean over lambda of Gamma(alpha, beta) of the difference of two log-densities,
+
+        a log b - lgamma(a) + (a - 1) log lambda - b lambda,
+
+    at (a, b) = (alpha, beta) and at the prior's, with E[lambda] = alpha / beta and
+    E[log lambda] = digamma(alpha) - log beta.
+    """
     return (
         prior.alpha * torch.log(beta / prior.beta)
         - torch.lgamma(alpha)

@@ -1,0 +1,165 @@
+"""Several processes that train one model together, as torchrun starts them, and what they share.
+
+Each process (rank) computes the gradients of its part of every batch; averaged, they move all copies of the model
+alike. Everything the copies follow is averaged too, so that they stay equal to the bit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+from torch import Tensor, distributed
+
+from ngvae_tools.errors import NgvaeToolsError, OptionError, ProcessesError
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(minutes=10)
+"""How long a process waits for the others before it gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """The processes of a training as one of them sees them; alone by default.
+
+    Attributes:
+        rank: Which one this is, from 0; the first writes, prints and exports.
+        world: How many there are.
+        local_rank: Which one on this machine: its CUDA device; None where there is one process.
+    """
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int | None = None
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes and speaks."""
+        return self.rank == 0
+
+    def share_of(self, batch_size: int) -> int:
+        """Images of a full step that are this process's.
+
+        Raises:
+            OptionError: The batch cannot be shared evenly.
+        """
+        if batch_size % self.world:
+            raise OptionError(
+                "--batch-size cannot be shared by the processes",
+                expected=f"a multiple of {self.world}, the number of processes",
+                found=str(batch_size),
+                remedy="pass another --batch-size, or start another number of processes",
+            )
+        return batch_size // self.world
+
+    def add_up(self, tensor: Tensor) -> Tensor:
+        """Sum of a tensor over the processes, the same in each; in place."""
+        if self.world > 1:
+            with _lost_processes():
+                distributed.all_reduce(tensor)
+        return tensor
+
+    def average(self, tensors: Sequence[Tensor], count: int) -> None:
+        """Replace tensors by their means over the processes, each process weighing as many images as it has."""
+        if self.world == 1 or not tensors:
+            return
+        weight = tensors[0].new_ones(1)
+        flat = self.add_up(torch.cat([*(tensor.reshape(-1) for tensor in tensors), weight]) * count)
+        means = torch.split(flat[:-1] / flat[-1], [tensor.numel() for tensor in tensors])
+        for tensor, mean in zip(tensors, means, strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all processes, by rank."""
+        if self.world == 1:
+            return [value]
+        values: list[T | None] = [None] * self.world
+        with _lost_processes():
+            distributed.all_gather_object(values, value)
+        return values  # type: ignore[return-value]
+
+    def from_first(self, value: T) -> T:
+        """The first process's value."""
+        if self.world == 1:
+            return value
+        values = [value]
+        with _lost_processes():
+            distributed.broadcast_object_list(values)
+        return values[0]
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """A block whose error in one process is the error of all; only the first process tells it.
+
+        Raises:
+            NgvaeToolsError: The first error by rank, in the first process.
+            SystemExit: In the others, with that error's exit code.
+        """
+        failure: NgvaeToolsError | None = None
+        try:
+            yield
+        except NgvaeToolsError as error:
+            failure = error
+        failure = next((found for found in self.gather(failure) if found is not None), None)
+        if failure is not None:
+            raise self.told(failure)
+
+    def told(self, error: NgvaeToolsError) -> BaseException:
+        """What to raise for an error that all processes have: only the first tells it, the others just end."""
+        return error if self.first else SystemExit(error.exit_code)
+
+
+def sum_over_processes(tensor: Tensor) -> Tensor:
+    """Sum of a tensor over the processes that train together, if there are several; in place.
+
+    Raises:
+        ProcessesError: One of them has ended.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        return Ranks(distributed.get_rank(), distributed.get_world_size()).add_up(tensor)
+    return tensor
+
+
+@contextmanager
+def processes() -> Iterator[Ranks]:
+    """The processes that torchrun started, joined for as long as the block lasts; else this one alone.
+
+    A process group that is there already is used and left as it is.
+
+    Raises:
+        ProcessesError: The others cannot be reached.
+    """
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if not distributed.is_available():
+        yield Ranks()
+    elif distributed.is_initialized():
+        yield Ranks(distributed.get_rank(), distributed.get_world_size(), local_rank)
+    elif int(os.environ.get("WORLD_SIZE", "1")) == 1 or "MASTER_ADDR" not in os.environ:
+        yield Ranks()
+    else:
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        with _lost_processes():
+            distributed.init_process_group(backend, timeout=PATIENCE)
+        try:
+            yield Ranks(distributed.get_rank(), distributed.get_world_size(), local_rank)
+        finally:
+            distributed.destroy_process_group()
+
+
+@contextmanager
+def _lost_processes() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # gloo and nccl raise it, and subclasses of it
+        raise ProcessesError(
+            "the processes of this training cannot work together",
+            expected="each of them running and reachable",
+            found=f"one that has ended or does not answer ({str(error).partition(chr(10))[0][:200]})",
+            remedy="see what it said, and give the same command again: it goes on from the last checkpoint",
+        ) from None
