@@ -10,18 +10,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ngvae_tools.workflows.benchmark import benchmark
     from ngvae_tools.workflows.compare import compare
     from ngvae_tools.workflows.inspect import inspect
     from ngvae_tools.workflows.prune import prune
     from ngvae_tools.workflows.report import report
     from ngvae_tools.workflows.select import select_latents
+    from ngvae_tools.workflows.sweep import sweep
     from ngvae_tools.workflows.train import train
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "compare", "inspect", "prune", "report", "select_latents", "train"]
+__all__ = ["__version__", "benchmark", "compare", "inspect", "prune", "report", "select_latents", "sweep", "train"]
 
-_PLACES = {name: name for name in ("compare", "inspect", "prune", "report", "train")} | {"select_latents": "select"}
+_PLACES = {name: "select" if name == "select_latents" else name for name in __all__[1:]}
 
 
 def __dir__() -> list[str]:

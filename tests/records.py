@@ -27,6 +27,7 @@ from ngvae_tools.record import (
     Truncation,
     TruncationCurve,
 )
+from ngvae_tools.sweep_record import Level, Plateau, SweepRecord, Trial, Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -287,3 +288,51 @@ def write_run(folder: Path, history=None, *, finished=True, config=None):
             json.dumps({"reason": "plateau", "epochs": len(lines)}), encoding="utf-8"
         )
     return folder
+
+
+def sweep(
+    counts=((13, 12), (9, 9), (6, 7), (6, 6), (6, 6)), sigmas=(0.06, 0.12, 0.245, 0.35, 0.5), *, dim=15, **fields
+):
+    """A sweep whose levels have these counts by p, the first of each kept."""
+    random = np.random.default_rng(0)
+
+    def trial(sigma, seed, count):
+        if count is None:
+            return Trial(f"sigma-{sigma!r}-seed-{seed}", seed, failed="training diverged in epoch 1: found nan.")
+        information = np.sort(random.uniform(0.5, 3, dim))[::-1]
+        information[count:] = 0.01
+        return Trial(
+            f"sigma-{sigma!r}-seed-{seed}",
+            seed,
+            held_out=True,
+            loss=80.0 + seed,
+            distortion=-2000 + 5000 * sigma,
+            rate=20 / sigma**0.3,
+            mse=4e-3 * sigma,
+            counts={"p": count, "active": count, "information": count},
+            informative=tuple(range(count)),
+            p=tuple([0.01] * count + [0.9] * (dim - count)),
+            information=tuple(information.tolist()),
+            two_nn=None if count < 2 else 5.2,
+            two_nn_interval=None if count < 2 else (4.7, 6.3),
+            epochs=60,
+            settled=30,
+        )
+
+    levels = []
+    for sigma, row in zip(sigmas, counts, strict=True):
+        trials = tuple(trial(sigma, seed, count) for seed, count in enumerate(row))
+        best = next((i for i, t in enumerate(trials) if t.failed is None), None)
+        levels.append(Level(sigma, trials, best))
+    values = {
+        "data": {"path": "/data/sprites.h5", "fingerprint": "ab" * 32, "n_images": 6000},
+        "options": {"model": "ngvae", "objective": "mixture", "latent_dim": dim, "epochs": 60},
+        "latent_dim": dim,
+        "rule": "p",
+        "levels": tuple(levels),
+        "verdicts": tuple(Verdict(rule, (Plateau(6, 0.245, 0.5, 3),)) for rule in ("p", "information")),
+        "timings": {"total_seconds": 900.0},
+        "versions": {"ngvae-tools": "0.1.0"},
+        "notes": ("The plateau by p reaches the end of the sweep: higher levels would show where it ends.",),
+    }
+    return SweepRecord(**values | fields)

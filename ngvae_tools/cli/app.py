@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 import ngvae_tools
-from ngvae_tools.cli import compare, doctor, inspect, prune, report, select_latents, sprites, train
+from ngvae_tools.cli import benchmark, compare, doctor, inspect, prune, report, select_latents, sprites, sweep, train
+from ngvae_tools.cli.processes import hush_followers
 from ngvae_tools.cli.terminal import LogFile, Quiet, guarded
 
 app = typer.Typer(
@@ -21,6 +22,8 @@ app = typer.Typer(
 app.command("train")(guarded(train.command))
 app.command("select-latents")(guarded(select_latents.command))
 app.command("inspect")(guarded(inspect.command))
+app.command("sweep")(guarded(sweep.command))
+app.command("benchmark")(guarded(benchmark.command))
 app.command("report")(guarded(report.command))
 app.command("compare")(guarded(compare.command))
 app.command("prune")(guarded(prune.command))
@@ -49,5 +52,6 @@ def options(
 
 def main() -> None:
     """Run the command line; a polite kill cleans up as Ctrl-C does."""
+    hush_followers()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     app()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ngvae_tools.record import AnalysisRecord, Supervised, Truncation
     from ngvae_tools.run import EpochRecord, RunRecord
+    from ngvae_tools.sweep_record import SweepRecord, Trial
 
 
 def check_analysis(path: Path, record: AnalysisRecord) -> None:
@@ -48,6 +49,27 @@ def check_run(path: Path, record: RunRecord) -> None:
         record.summary is None or isinstance(record.summary, dict),
         "a summary.json that holds an object",
     )
+
+
+def check_sweep(path: Path, record: SweepRecord) -> None:
+    """Refuse a sweep whose parts do not fit each other.
+
+    Raises:
+        RecordError: A field is not of its type, no finite number, or has another shape than K asks for.
+    """
+    wrong = misfit(record, type(record), "record")
+    _require(path, wrong is None, f"what the format says in {plain(wrong)}")
+    sigmas = [level.sigma for level in record.levels]
+    _require(path, sigmas == sorted(sigmas) and bool(sigmas) and sigmas[0] > 0, "levels in order of sigma, above 0")
+    _require(path, bool(record.verdicts), "a verdict")
+    for level in record.levels:
+        _require(path, level.best is None or 0 <= level.best < len(level.trials), "the index of a trial as best")
+        _require(path, all(_trial(trial, record.latent_dim) for trial in level.trials), "a value a dimension")
+
+
+def _trial(trial: Trial, dim: int) -> bool:
+    known = [values for values in (trial.p, trial.information) if values is not None]
+    return all(len(values) == dim for values in known) and all(0 <= k < dim for k in trial.informative)
 
 
 def _shapes(record: AnalysisRecord, dim: int) -> Iterator[tuple[str, bool]]:

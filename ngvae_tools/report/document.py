@@ -9,29 +9,32 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ngvae_tools.report.sources import NamedAnalysis, NamedRun, Sources
+    from ngvae_tools.report.sources import NamedAnalysis, NamedRun, NamedSweep, Sources
 
 
 def as_json(sources: Sources) -> str:
-    """The sources as JSON: one analysis alone is its record's own text, else three lists in an object.
+    """The sources as JSON: one analysis or sweep alone is its record's own text, else lists in an object.
 
-    The lists are `analyses` and `runs`, each entry with its `name` and `folder`, and `skipped`, sentences; beside
-    them is `stability` of several analyses where it was worked out.
+    The lists are `analyses`, `runs` and, where there are some, `sweeps`, each entry with its `name` and `folder`, and
+    `skipped`, sentences; beside them is `stability` of several analyses where it was worked out.
     Numbers that JSON cannot hold (a loss that diverged) are null.
     """
-    if len(sources.analyses) == 1 and not sources.runs:
-        return sources.analyses[0].record.to_json()
+    alone = [*sources.analyses, *sources.runs, *sources.sweeps]
+    if len(alone) == 1 and not sources.runs:
+        return (sources.analyses or sources.sweeps)[0].record.to_json()
     parts = {
         "analyses": _array([_analysis(named) for named in sources.analyses]),
         "runs": _array([_dump(_run(named)) for named in sources.runs]),
         "skipped": _dump(list(sources.skipped)),
     }
+    if sources.sweeps:
+        parts["sweeps"] = _array([_analysis(named) for named in sources.sweeps])
     if sources.stability is not None:
         parts["stability"] = _dump(dataclasses.asdict(sources.stability))
     return _object(parts) + "\n"
 
 
-def _analysis(named: NamedAnalysis) -> str:
+def _analysis(named: NamedAnalysis | NamedSweep) -> str:
     # The record's own text keeps a matrix row on one line.
     record = named.record.to_json().rstrip()
     return _object({"name": _dump(named.name), "folder": _dump(str(named.folder)), "record": record})

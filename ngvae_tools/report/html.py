@@ -17,11 +17,15 @@ from ngvae_tools.report.stability import (
     stability_rows,
     stability_tables,
 )
+from ngvae_tools.report.sweep_figure import CAPTION as SWEEP_CAPTION
+from ngvae_tools.report.sweep_figure import headline as sweep_headline
+from ngvae_tools.report.sweep_figure import sweep_svg
+from ngvae_tools.report.sweep_view import HEADS, LEGEND, sweep_facts, sweep_rows
 from ngvae_tools.report.words import flat, plain, plural
 
 if TYPE_CHECKING:
     from ngvae_tools.analysis.stability import Stability
-    from ngvae_tools.report.sources import NamedRun, Sources
+    from ngvae_tools.report.sources import NamedRun, NamedSweep, Sources
 
 TEMPLATE = "template.html.jinja"
 
@@ -76,6 +80,8 @@ def _view(sources: Sources) -> dict[str, Any]:
             {**_run(named), "p": Markup(p_over_epochs(named)), "loss": Markup(loss_over_epochs(named))}  # noqa: S704
             for named in sources.runs
         ],
+        "sweeps": [{**_sweep(named), "figure": Markup(sweep_svg(named.record))} for named in sources.sweeps],  # noqa: S704
+        "sweep_caption": SWEEP_CAPTION,
     }
 
 
@@ -87,6 +93,10 @@ def _title(sources: Sources) -> str:
         parts.append(plural(len(sources.analyses), "analysis", "analyses"))
     if sources.runs:
         parts.append(plural(len(sources.runs), "training run", "training runs"))
+    if sources.sweeps:
+        if not parts and len(sources.sweeps) == 1:
+            return plain(sweep_headline(sources.sweeps[0].record))
+        parts.append(plural(len(sources.sweeps), "sweep", "sweeps"))
     return " and ".join(parts) or "Nothing to report"
 
 
@@ -97,6 +107,19 @@ def _stability(found: Stability) -> dict[str, Any]:
         "tables": stability_tables(found),
         "matches": [(names, ", ".join(matches)) for names, matches in stability_matches(found)],
         "notes": stability_notes(found),
+    }
+
+
+def _sweep(named: NamedSweep) -> dict[str, Any]:
+    record = named.record
+    return {
+        "name": named.name,
+        "headline": plain(sweep_headline(record)),
+        "heads": [head.replace("-\n", "").replace("\n", " ") for head in HEADS],
+        "rows": [(inside, cells) for inside, *cells in sweep_rows(record)],
+        "legend": LEGEND,
+        "facts": sweep_facts(record),
+        "notes": [plain(note) for note in record.notes],
     }
 
 

@@ -1,4 +1,4 @@
-"""What a report is made of: analyses and training runs, named or found below a folder; stdlib only."""
+"""What a report is made of: analyses, training runs and sweeps, named or found below a folder; stdlib only."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from ngvae_tools import record as analysis
 from ngvae_tools import run as training
+from ngvae_tools import sweep_record as sweeping
 from ngvae_tools.errors import RecordError
 from ngvae_tools.record import AnalysisRecord
-from ngvae_tools.report.checks import check_analysis, check_run
+from ngvae_tools.report.checks import check_analysis, check_run, check_sweep
 from ngvae_tools.report.words import plain
 from ngvae_tools.run import RunRecord
+from ngvae_tools.sweep_record import SweepRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -65,27 +67,44 @@ class NamedRun:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedSweep:
+    """A sweep over noise levels with the name a report calls it by.
+
+    Attributes:
+        name: Short and unique among the sweeps of one report.
+        folder: Where the record lies.
+        record: What sweep wrote.
+    """
+
+    name: str
+    folder: Path
+    record: SweepRecord
+
+
+@dataclass(frozen=True, slots=True)
 class Sources:
     """Everything one report shows.
 
     Attributes:
         analyses: In the order they were named, or sorted by path when they were found.
         runs: In the same order.
-        skipped: A sentence for each analysis or run that was found but could not be read.
+        skipped: A sentence for each that was found but could not be read.
         stability: Whether the analyses keep the same dimensions; None where that was not worked out.
+        sweeps: In the same order; the trainings of a sweep that was found are not among `analyses` and `runs`.
     """
 
     analyses: tuple[NamedAnalysis, ...] = ()
     runs: tuple[NamedRun, ...] = ()
     skipped: tuple[str, ...] = ()
     stability: Stability | None = None
+    sweeps: tuple[NamedSweep, ...] = ()
 
 
 def open_sources(paths: Sequence[Path | str]) -> Sources:
-    """Open output folders of select-latents, their selection.json, and run folders, each once.
+    """Open output folders of select-latents, their selection.json, run folders and folders of sweeps, each once.
 
     Raises:
-        RecordError: No path is given, or one is neither an analysis nor a run, or cannot be read.
+        RecordError: No path is given, or one is none of these, or cannot be read.
     """
     if not paths:
         raise RecordError(
@@ -97,7 +116,8 @@ def open_sources(paths: Sequence[Path | str]) -> Sources:
     opened = _Opened()
     for path in (Path(p) for p in paths):
         if path.is_dir():
-            if not any((path / name).exists() for name in (analysis.FILE_NAME, training.CONFIG_NAME)):
+            names = (analysis.FILE_NAME, training.CONFIG_NAME, sweeping.FILE_NAME)
+            if not any((path / name).exists() for name in names):
                 raise _neither(path, _contents(path))
             opened.add(path)
         elif path.is_file():
@@ -108,7 +128,7 @@ def open_sources(paths: Sequence[Path | str]) -> Sources:
 
 
 def find_sources(root: Path | str) -> Sources:
-    """Find every analysis and run in a folder and at most four folders below it, sorted by path.
+    """Find every analysis, run and sweep in a folder and at most four folders below it, sorted by path.
 
     Hidden folders and those of package managers are passed over. What is found but cannot be read is told in
     `Sources.skipped`.
@@ -131,6 +151,11 @@ def find_sources(root: Path | str) -> Sources:
                 opened.add_run(folder)
             except RecordError as error:
                 skipped.append(_skipped(folder, "run", error))
+        if (folder / sweeping.FILE_NAME).is_file():
+            try:
+                opened.add_sweep(folder)
+            except RecordError as error:
+                skipped.append(_skipped(folder, "sweep", error))
     if opened.empty:
         raise RecordError(
             f"nothing to report below {plain(root)}",
@@ -150,12 +175,16 @@ class _Opened:
     def __init__(self) -> None:
         self._analyses: dict[Path, tuple[Path, AnalysisRecord]] = {}
         self._runs: dict[Path, tuple[Path, RunRecord]] = {}
+        self._sweeps: dict[Path, tuple[Path, SweepRecord]] = {}
 
     @property
     def empty(self) -> bool:
-        return not self._analyses and not self._runs
+        return not self._analyses and not self._runs and not self._sweeps
 
     def add(self, folder: Path) -> None:
+        if (folder / sweeping.FILE_NAME).exists():
+            self.add_sweep(folder)
+            return
         if (folder / analysis.FILE_NAME).exists():
             self.add_analysis(folder / analysis.FILE_NAME)
             # A foreign config.json beside an analysis is nobody's mistake.
@@ -179,6 +208,11 @@ class _Opened:
         check_run(folder, record)
         self._runs.setdefault(folder.resolve(), (folder, record))
 
+    def add_sweep(self, folder: Path) -> None:
+        record = SweepRecord.read(folder)
+        check_sweep(folder, record)
+        self._sweeps.setdefault(folder.resolve(), (folder, record))
+
     def named(self, skipped: tuple[str, ...] = ()) -> Sources:
         analyses = zip(_names(list(self._analyses)), self._analyses.values(), strict=True)
         runs = zip(_names(list(self._runs)), self._runs.values(), strict=True)
@@ -186,14 +220,20 @@ class _Opened:
             tuple(NamedAnalysis(name, folder, record) for name, (folder, record) in analyses),
             tuple(NamedRun(name, folder, record) for name, (folder, record) in runs),
             skipped,
+            sweeps=tuple(
+                NamedSweep(name, folder, record)
+                for name, (folder, record) in zip(_names(list(self._sweeps)), self._sweeps.values(), strict=True)
+            ),
         )
 
 
 def _folders(root: Path) -> Iterator[Path]:
-    for folder, below, _ in os.walk(root):
+    for folder, below, files in os.walk(root):
         here = Path(folder)
         yield here
         deep = len(here.relative_to(root).parts) >= DEPTH
+        if sweeping.FILE_NAME in files:
+            below[:] = [name for name in below if name != "cells"]  # the sweep's own record tells of them
         below[:] = [] if deep else [n for n in below if not n.startswith(".") and n not in PASSED_OVER]
 
 
@@ -234,7 +274,10 @@ def _contents(folder: Path) -> str:
 def _neither(path: Path, found: str) -> RecordError:
     return RecordError(
         f"{plain(path)} is neither an analysis nor a training run",
-        expected=f"a folder with {analysis.FILE_NAME} or {training.CONFIG_NAME}, or a {analysis.FILE_NAME}",
+        expected=(
+            f"a folder with {analysis.FILE_NAME}, {training.CONFIG_NAME} or {sweeping.FILE_NAME}, "
+            f"or a {analysis.FILE_NAME}"
+        ),
         found=found,
         remedy=_MAKERS,
     )

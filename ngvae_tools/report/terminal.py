@@ -14,6 +14,8 @@ from ngvae_tools.report.stability import (
     stability_rows,
     stability_tables,
 )
+from ngvae_tools.report.sweep_figure import headline as sweep_headline
+from ngvae_tools.report.sweep_view import sweep_view
 from ngvae_tools.report.tables import MARK, abreast, add, extent, pairs, paragraph, table, title
 from ngvae_tools.report.words import folded, plain
 
@@ -58,6 +60,7 @@ def render(sources: Sources, width: int | None = None, *, every: bool = False, s
     if several and not every:
         parts.append(paragraph("\n--every shows each analysis in full."))
     parts += [run_view(run, every=every) for run in sources.runs]
+    parts += [sweep_view(named.record, named.name) for named in sources.sweeps]
     return Constrain(Group(*parts), width)
 
 
@@ -69,6 +72,7 @@ def headlines(sources: Sources) -> RenderableType:
     if sources.stability is not None:
         lines.append(stability_headline(sources.stability))
     lines += [f"{plain(run.name)}: training run, {progress.state(run)}" for run in sources.runs]
+    lines += [f"{plain(named.name)}: sweep. {plain(sweep_headline(named.record))}" for named in sources.sweeps]
     return Group(*(paragraph(line) for line in lines))
 
 

@@ -20,6 +20,7 @@ from ngvae_tools.inference.session import EncoderSession
 from ngvae_tools.record import Supervised, Truncation
 
 if TYPE_CHECKING:
+    from ngvae_tools.analysis.disentanglement import Settings
     from ngvae_tools.inference.decoder import DecoderSession
     from ngvae_tools.workflows.supervised import Labels
 
@@ -54,6 +55,7 @@ class EvidenceSources:
         labels: A CSV file keyed by relative path, or `auto` for the labels within the data set.
         device: Where the decoder runs.
         threads: Threads of the decoder.
+        settings: Of the supervised metrics; the definitions' own by default.
 
     Raises:
         ContractError: The decoder cannot be used, or is not that of the encoder.
@@ -70,8 +72,10 @@ class EvidenceSources:
         labels: str | os.PathLike[str] | None,
         device: str,
         threads: int | None,
+        settings: Settings | None = None,
     ) -> None:
         self._dataset = dataset
+        self._settings = settings
         # Whole numbers span their type; float samples are what the encoder takes them to be.
         floats = session.float_range if dataset.dtype.kind == "f" else None
         self._scale = None if floats is None else InputScale(*floats)
@@ -141,7 +145,8 @@ class EvidenceSources:
         from ngvae_tools.workflows.supervised import measure_supervised
 
         chosen = findings.sample.smallest(LABELLED_IMAGES)
-        return measure_supervised(self._labels, findings.sample.row[chosen], findings.sample.mu[chosen])
+        rows, mu = findings.sample.row[chosen], findings.sample.mu[chosen]
+        return measure_supervised(self._labels, rows, mu, settings=self._settings)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,9 @@ from ngvae_tools.workflows.given import as_before, check_given, earlier_record, 
 from ngvae_tools.workflows.opening import encoder_of, fit_floats, open_images, shape_of
 from ngvae_tools.workflows.parts import REJECTED_NAME, SelectionParts
 from ngvae_tools.workflows.verdict import analysis_record, bootstrap_of, verdict_of
+
+if TYPE_CHECKING:
+    from ngvae_tools.analysis.disentanglement import Settings
 
 MAX_REASONS = 1000
 """Different reasons of rejection that are counted, to name the most frequent one."""
@@ -65,6 +68,7 @@ def select_latents(
     selection: str | os.PathLike[str] | None = None,
     decoder: str | os.PathLike[str] | None = None,
     labels: str | os.PathLike[str] | None = None,
+    settings: Settings | None = None,
     bootstrap: int = REPLICATES,
     device: str = "auto",
     batch_size: int | None = None,
@@ -93,6 +97,7 @@ def select_latents(
         decoder: The decoder file, or a run's folder: measure what dropping dimensions costs.
         labels: Measure disentanglement against known factors: a CSV file keyed by relative path, or `auto` for the
             labels within the data set.
+        settings: Of the supervised metrics; the definitions' own by default.
         bootstrap: Replicates of the bootstrap behind every interval; 0 for none.
         device: `auto`, `cpu` or `cuda`.
         batch_size: Images of one run of the encoder; does not change the result on a CPU.
@@ -144,7 +149,9 @@ def select_latents(
         SelectionParts(folder, session.latent_dim * session.positions) as parts,
     ):
         said = (*said, *fit_floats(session, dataset))
-        sources = EvidenceSources(session, dataset, decoder=decoder, labels=labels, device=device, threads=threads)
+        sources = EvidenceSources(
+            session, dataset, decoder=decoder, labels=labels, settings=settings, device=device, threads=threads
+        )
         encoding = time.perf_counter()
         survey = Survey(session.family, session.latent_dim, positions=session.positions, replicates=bootstrap)
         n_rejected = _stream(dataset, session, parts, survey, batch_size or default_batch_size(session), on_progress)

@@ -11,9 +11,21 @@ import pytest
 from inference.graphs import Linear, images_of
 
 import ngvae_tools
+from ngvae_tools.datasets import FACTOR_SETS, read_factors
 from ngvae_tools.record import AnalysisRecord
 
-COMMANDS = ("train", "select-latents", "report", "compare", "inspect", "prune", "sprites", "doctor")
+COMMANDS = (
+    "train",
+    "select-latents",
+    "sweep",
+    "benchmark",
+    "report",
+    "compare",
+    "inspect",
+    "prune",
+    "sprites",
+    "doctor",
+)
 HEAVY = {"numpy", "torch", "onnx", "onnxruntime", "h5py", "matplotlib", "scipy", "sklearn", "PIL"}
 
 
@@ -345,7 +357,16 @@ class TestOtherCommands:
         assert_refused(command_line("sprites", "some.h5"), "already exists", "--overwrite")
         assert_refused(command_line("sprites", "other.h5", "--grid", "x"), "NAME=COUNT")
         assert_refused(command_line("sprites", "other.h5", "--grid", "size=3"), "size")
+        assert_refused(command_line("sprites", "other.h5", "--fix", "x=left"), "NAME=VALUE")
         assert not (tmp_path / "other.h5").exists()
+
+    @pytest.mark.parametrize("name", FACTOR_SETS)
+    def test_sets_of_factors(self, command_line, tmp_path, name):
+        found = command_line("sprites", "a.h5", "--set", name, "--images", 20, "--size", 16, "--fix", "shape=1")
+        assert found.returncode == 0, found.stderr
+        factors = read_factors(tmp_path / "a.h5")
+        assert factors.names == FACTOR_SETS[name].names
+        assert set(factors.values[:, factors.names.index("shape")]) == {1}
 
     def test_report_without_anything_to_report(self, command_line):
         assert_refused(command_line("report"), "nothing to report", "ngvae-tools train")

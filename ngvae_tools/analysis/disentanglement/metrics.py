@@ -178,6 +178,8 @@ def _paired(mu: Array, classes: Classes, run: _Run) -> tuple[float | None, float
 
 def _predicted(mu: Array, classes: Classes, run: _Run) -> tuple[prediction.DCI, float | None, list[str]]:
     """DCI, SAP, and notes."""
+    if not run.settings.predict:
+        return prediction.DCI(), None, ["DCI and SAP were not measured: the settings leave them out."]
     train, test = _split_sizes(len(mu), run.settings)
     order = run.rng(3).permutation(len(mu))
     learn, judge = order[:train], order[train : train + test]

@@ -17,6 +17,7 @@ class Settings:
         dead: FactorVAE leaves out dimensions whose standard deviation lies below.
         trees: Rounds of gradient boosting in DCI.
         max_classes: A factor with more is left out: it names images rather than what they show.
+        predict: Whether DCI and SAP are measured; gradient boosting takes minutes.
     """
 
     train: int = 10_000
@@ -26,3 +27,4 @@ class Settings:
     dead: float = 0.05
     trees: int = 100
     max_classes: int = 100
+    predict: bool = True

@@ -231,3 +231,12 @@ def test_the_definitions_own_numbers_on_a_grid_of_factors():
     found = scores(result)
     found.pop("sap")
     assert found == pytest.approx(dict.fromkeys(found, 1), abs=1e-8)
+
+
+def test_dci_and_sap_can_be_left_out():
+    mu, shape, size = scattered()
+    whole = measure(mu, shape, size)
+    part = measure(mu, shape, size, settings=dataclasses.replace(SMALL, predict=False))
+    left_out = {"dci_disentanglement", "dci_completeness", "dci_informativeness", "sap"}
+    assert scores(part) == scores(whole) | dict.fromkeys(left_out)
+    assert "DCI and SAP were not measured: the settings leave them out." in part.notes

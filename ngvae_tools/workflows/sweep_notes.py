@@ -1,0 +1,83 @@
+"""What a reader of a sweep must know, in sentences; stdlib only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ngvae_tools.report.words import plural
+from ngvae_tools.sweep_record import Plateau, SweepRecord, Verdict
+
+SETTLED = 5
+"""Epochs at the end during which a count should not have changed."""
+
+
+def sweep_notes(record: SweepRecord) -> tuple[str, ...]:
+    """Sentences on the answer, on what limits it, and on what failed."""
+    return (*_answers(record), *_limits(record), *_failures(record))
+
+
+def _answers(record: SweepRecord) -> Iterator[str]:
+    for verdict in record.verdicts:
+        if len(verdict.plateaus) > 1:
+            counts = " and ".join(str(plateau.count) for plateau in verdict.plateaus)
+            yield f"By {verdict.rule}, {counts} hold over equally wide ranges of sigma: there is no one answer."
+        elif verdict.answer is None:
+            yield (
+                f"By {verdict.rule} the count has no plateau: no number of dimensions holds over a range of sigma, so "
+                "none can be called the data's own on these levels."
+            )
+        else:
+            yield from _answer(record, verdict, verdict.answer)
+    first, *others = [verdict.answer for verdict in record.verdicts]
+    if first is not None and any(other is not None and other.count != first.count for other in others):
+        yield "The rules do not agree on the count; `information` measures what a dimension carries."
+
+
+def _answer(record: SweepRecord, verdict: Verdict, plateau: Plateau) -> Iterator[str]:
+    if plateau.levels == 2:
+        yield (
+            f"The plateau by {verdict.rule} lies on two levels only: more levels from sigma {plateau.low:g} to "
+            f"{plateau.high:g} would confirm or end it."
+        )
+    for end, place, side in (
+        (plateau.low, record.levels[0].sigma, "lower"),
+        (plateau.high, record.levels[-1].sigma, "higher"),
+    ):
+        if end == place:
+            yield f"The plateau by {verdict.rule} reaches the end of the sweep: {side} levels would show where it ends."
+    inside = [level for level in record.levels if plateau.low <= level.sigma <= plateau.high]
+    spans = [level.kept.two_nn_interval for level in inside if level.kept is not None]
+    known = [span for span in spans if span is not None]
+    if known and not any(low <= plateau.count <= high for low, high in known):
+        low, high = min(low for low, _ in known), max(high for _, high in known)
+        yield (
+            f"The intrinsic dimension of the latent cloud on the plateau by {verdict.rule}, {low:.1f} to {high:.1f} by "
+            f"TwoNN, does not contain {plateau.count}: a circle takes two dimensions and a category up to its values "
+            "less one, and TwoNN errs downwards in high dimensions."
+        )
+
+
+def _limits(record: SweepRecord) -> Iterator[str]:
+    for level in record.levels:
+        kept = level.kept
+        if kept is None:
+            yield f"At sigma {level.sigma:g} no training came to its end."
+            continue
+        if kept.settled is not None and kept.epochs is not None and kept.settled < min(SETTLED, kept.epochs):
+            yield (
+                f"At sigma {level.sigma:g} the count still changed within the last {SETTLED} of "
+                f"{plural(kept.epochs, 'epoch', 'epochs')}: more --epochs may change it."
+            )
+        counts = [trial.counts[record.rule] for trial in level.trials if record.rule in trial.counts]
+        if len(set(counts)) > 1:
+            yield (
+                f"At sigma {level.sigma:g} restarts differ ({', '.join(map(str, counts))} by {record.rule}); that of "
+                "the least loss stands for the level."
+            )
+
+
+def _failures(record: SweepRecord) -> Iterator[str]:
+    for level in record.levels:
+        for trial in level.trials:
+            if trial.failed is not None:
+                yield f"{trial.cell} failed: {trial.failed}"
