@@ -11,6 +11,20 @@ from ngvae_tools.benchmark_record import FILE_NAME, TABLE_NAME
 from ngvae_tools.cli.terminal import FINISHED_WITH_REJECTED, DatasetKey, LogFile, Overwrite, Quiet, Terminal
 from ngvae_tools.errors import OptionError
 
+OF_TRAININGS = (
+    "preset",
+    "models",
+    "latent_dims",
+    "seeds",
+    "epochs",
+    "data",
+    "dataset_key",
+    "device",
+    "workers",
+    "overwrite",
+)
+"""Options that --table-only leaves without effect."""
+
 
 def command(
     context: typer.Context,
@@ -56,12 +70,12 @@ def command(
     from ngvae_tools.workflows.benchmark.run import benchmark, tabulate
 
     if table_only:
-        given = (models, latent_dims, seeds, epochs, data, dataset_key, workers, overwrite or None)
-        if any(value is not None for value in given):
+        given = [name for name in OF_TRAININGS if _given(context, name)]
+        if given:
             raise OptionError(
                 "--table-only trains nothing",
                 expected="--output alone with it",
-                found="options of the trainings",
+                found=", ".join("--" + name.replace("_", "-") for name in given),
                 remedy="leave them out, or --table-only",
             )
         record = tabulate(output)
@@ -95,6 +109,11 @@ def command(
     terminal.say(f"Wrote {output / FILE_NAME} and {output / TABLE_NAME}.")
     if any(cell.failed is not None for cell in record.cells):
         raise typer.Exit(FINISHED_WITH_REJECTED)
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _numbers(text: str) -> list[int]:

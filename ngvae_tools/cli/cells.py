@@ -55,7 +55,7 @@ def _ended(progress: CellsProgress) -> str:
     """A line for a training that ended."""
     result = progress.ended
     assert result is not None
-    what = f"done in {duration(result.seconds)}" if result.failed is None else f"failed: {result.failed}"
+    what = f"done in {duration(result.seconds)}" if result.failed is None else f"failed: {result.failed.rstrip('.')}"
     left = f"; about {duration(progress.seconds_left)} left" if progress.done < progress.total else ""
     return f"{progress.done}/{progress.total} {result.cell.name}: {what}{left}"
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import typer
 
 from ngvae_tools.cli.terminal import LogFile, Overwrite, Quiet, Terminal
 from ngvae_tools.errors import OptionError
+
+T = TypeVar("T", int, float)
 
 
 def command(
@@ -57,8 +60,8 @@ def command(
             seed=seed,
             image_set=image_set,
             factors=factors,
-            grid=dict(_count(text) for text in grid or []),
-            fixed=dict(_value(text) for text in fix or []),
+            grid=_by_name("--grid", map(_count, grid or [])),
+            fixed=_by_name("--fix", map(_value, fix or [])),
             overwrite=overwrite,
             progress=update,
         )
@@ -66,6 +69,20 @@ def command(
         f"Wrote {summary.images:,} sprites of {size}x{size} to {summary.path} ({summary.file_bytes / 1e6:.1f} MB)."
     )
     terminal.next("train", output)
+
+
+def _by_name(option: str, given: Iterable[tuple[str, T]]) -> dict[str, T]:
+    found: dict[str, T] = {}
+    for name, value in given:
+        if name in found:
+            raise OptionError(
+                f"{option} names a factor twice",
+                expected="each factor once",
+                found=f"{name} as {found[name]:g} and {value:g}",
+                remedy="leave one out",
+            )
+        found[name] = value
+    return found
 
 
 def _count(text: str) -> tuple[str, int]:

@@ -34,7 +34,10 @@ def command(
     context: typer.Context,
     data: Annotated[
         Path | None,
-        typer.Argument(help="A folder of images or an HDF5 file [default: sprites.h5, made here].", metavar="[DATA]"),
+        typer.Argument(
+            help="A folder of images, an HDF5 or .npz file, or a published data set [default: sprites.h5, made here].",
+            metavar="[DATA]",
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The run folder [default: run-<name of the data>].")
@@ -152,8 +155,10 @@ def command(
         size=size,
     )
     from ngvae_tools.report.words import plural
+    from ngvae_tools.training.allocator import keep_freed_memory
     from ngvae_tools.workflows.train import default_run, train
 
+    keep_freed_memory()
     data = data or _made_here(terminal)
     folder = output or default_run(data)
     let_speak()

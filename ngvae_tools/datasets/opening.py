@@ -52,7 +52,7 @@ def open_dataset(
     except OSError as error:
         raise DatasetError(
             f"{path} cannot be opened",
-            expected="a folder of images or an HDF5 file that may be read",
+            expected="a data set that may be read",
             found="nothing there" if isinstance(error, FileNotFoundError) else str(error.strerror),
             remedy="check the path and its permissions",
         ) from error

@@ -119,14 +119,17 @@ def legend(record: BenchmarkRecord) -> list[str]:
     """What a reader must know of the columns."""
     texts = [
         "Entropy (nats) and decorrelation (absolute and signed sums) are of the covariance of mu.",
-        "Informative: by the rule that a model is made for (p for NGVAE), and by information above 0.1 nat.",
+        (
+            "Informative: by the rule that a model is made for (p for NGVAE, its own relevance for an ARD-VAE, else "
+            "the posterior variance), and by information above 0.1 nat."
+        ),
     ]
     if any("mse" in row.figures for row in record.rows):
         texts.append("MSE: a pixel's, on held-out images, z drawn from the posterior.")
     if any("crisp" in row.figures for row in record.rows):
         texts.append("Crisp: share of dimensions with a mean p below 0.1 or within 0.05 of its rest value.")
     if any(row.drift is not None for row in record.rows):
-        texts.append("Drift: mean count less that at the least K.")
+        texts.append("Drift: mean count less that at the next smaller K.")
     return texts
 
 

@@ -53,6 +53,9 @@ def main() -> None:
     try:
         import torch
 
+        from ngvae_tools.training.allocator import keep_freed_memory
+
+        keep_freed_memory()
         torch.set_num_threads(1)
         for request in _requests():
             if "time" in request:

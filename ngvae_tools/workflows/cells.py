@@ -44,7 +44,7 @@ class Cell:
 
     Attributes:
         name: Name of its folder; unique among the cells of a folder.
-        data: A folder of images or an HDF5 file.
+        data: A folder of images, an HDF5 or .npz file, or a published data set.
         config: How to train.
         dataset_key: Name of the images in an HDF5 file.
         labels: As `select_latents` takes them; None leaves out what needs them.
@@ -158,7 +158,7 @@ def run_cells(
         OutputError: A cell of the folder is another one, or the folder cannot be written.
         MissingDependencyError: torch is not installed.
         DatasetError: A data set cannot be opened or trained on.
-        DeviceError: The device cannot be used.
+        DeviceError: The device cannot be used, or not in the precision asked for.
         KeyboardInterrupt: It was interrupted; no worker runs any more, and calling again goes on.
     """
     if len({cell.name for cell in cells}) < len(cells):
@@ -254,8 +254,9 @@ def _shape(cell: Cell) -> tuple[int, int, int, int]:
     """Number of images, and (H, W, C) as they are trained on."""
     from ngvae_tools.training.devices import training_device
     from ngvae_tools.training.networks import check_image_shape
+    from ngvae_tools.training.precision import check_precision
 
-    training_device(cell.config.device)
+    check_precision(cell.config.precision, training_device(cell.config.device))
     with open_dataset(cell.data, dataset_key=cell.dataset_key) as dataset:
         height, width, channels = dataset.image_shape
         if cell.config.resize is not None:
@@ -268,7 +269,7 @@ def _refuse_another(place: Path, request: Mapping[str, Any], *, overwrite: bool)
     try:
         before = json.loads((place / REQUEST_NAME).read_text(encoding="utf-8"))
         same = before["fingerprint"] == request["fingerprint"]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     except (OSError, ValueError, KeyError, TypeError):
         before, same = {"fingerprint": "that cannot be read"}, False

@@ -87,7 +87,7 @@ def select_latents(
 
     Args:
         model: An encoder file, or the folder of a training run.
-        data: A folder of images or an HDF5 file.
+        data: A folder of images, an HDF5 or .npz file, or a published data set.
         output: The folder to write to; one named after model and data in the current folder by default.
         rule: A name of `ngvae_tools.analysis.selection.RULES`; the one that the encoder's family is made for by
             default.

@@ -27,7 +27,8 @@ from ngvae_tools.sweep_record import (
 )
 from ngvae_tools.training.config import TrainingConfig
 from ngvae_tools.training.sweep_config import SweepConfig
-from ngvae_tools.workflows.cells import Cell, CellResult, CellsPlan, first_failure, run_cells
+from ngvae_tools.workflows.cells import CELLS, Cell, CellResult, CellsPlan, first_failure, run_cells
+from ngvae_tools.workflows.lock import locked
 from ngvae_tools.workflows.sweep_notes import sweep_notes
 from ngvae_tools.workflows.versions import versions_of
 
@@ -61,7 +62,7 @@ def sweep(
     and the trainings below `cells`.
 
     Args:
-        data: A folder of images or an HDF5 file.
+        data: A folder of images, an HDF5 or .npz file, or a published data set.
         output: The folder to write to; one named after the data in the current folder by default.
         sigmas: Noise levels, two at least; those of `SweepConfig` by default.
         restarts: Trainings a level; those of `SweepConfig` by default.
@@ -80,7 +81,8 @@ def sweep(
     Raises:
         DatasetError: The data set cannot be trained on.
         OptionError: An option cannot be used.
-        OutputError: The result exists, or another sweep is there, or it cannot be written.
+        OutputError: The result exists, another sweep is there, or it cannot be written; or another process is
+            writing it.
         MissingDependencyError: torch is not installed.
         TrainingDivergedError: No training came to its end.
 
@@ -99,14 +101,19 @@ def sweep(
         raise _unusable("--restarts", "a whole number above 0", str(restarts))
     path = Path(data)
     folder = Path(output) if output is not None else default_sweep(path)
-    for name in (FILE_NAME, SVG_NAME, PNG_NAME):
-        refuse_existing(folder / name, overwrite=overwrite, found="a finished sweep")
     cells = [_cell(path, base, sigma, base.seed + i, dataset_key) for sigma in levels for i in range(restarts)]
-    results = run_cells(cells, folder, workers=workers, overwrite=overwrite, on_plan=on_plan, on_progress=on_progress)
-    record = _record(path, base, levels, results, dataset_key)
-    record = dataclasses.replace(record, timings=_timings(results, time.perf_counter() - started))
-    write_figures(record, folder)
-    write_text(folder / FILE_NAME, record.to_json())
+    with locked(folder):
+        refuse_existing(folder / FILE_NAME, overwrite=overwrite, found="a finished sweep")
+        if not (folder / CELLS).exists():  # else the figures are those of a sweep that was ended before its record
+            for name in (SVG_NAME, PNG_NAME):
+                refuse_existing(folder / name, overwrite=overwrite, found="a file of that name")
+        results = run_cells(
+            cells, folder, workers=workers, overwrite=overwrite, on_plan=on_plan, on_progress=on_progress
+        )
+        record = _record(path, base, levels, results, dataset_key)
+        record = dataclasses.replace(record, timings=_timings(results, time.perf_counter() - started))
+        write_figures(record, folder)
+        write_text(folder / FILE_NAME, record.to_json())
     return record
 
 

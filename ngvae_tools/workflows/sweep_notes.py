@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ngvae_tools.report.words import plural
-from ngvae_tools.sweep_record import Plateau, SweepRecord, Verdict
+from ngvae_tools.sweep_record import Level, Plateau, SweepRecord, Verdict
 
 SETTLED = 5
 """Epochs at the end during which a count should not have changed."""
@@ -31,6 +31,15 @@ def _answers(record: SweepRecord) -> Iterator[str]:
     first, *others = [verdict.answer for verdict in record.verdicts]
     if first is not None and any(other is not None and other.count != first.count for other in others):
         yield "The rules do not agree on the count; `information` measures what a dimension carries."
+    elif first is not None:
+        carrying = sorted(
+            {count for level in _inside(record, first) if (count := level.count("information")) is not None}
+        )
+        if carrying and carrying != [first.count]:
+            yield (
+                f"On the plateau by {record.verdicts[0].rule}, `information`, which measures what a dimension carries, "
+                f"counts {' and '.join(map(str, carrying))}, not {first.count}."
+            )
 
 
 def _answer(record: SweepRecord, verdict: Verdict, plateau: Plateau) -> Iterator[str]:
@@ -45,8 +54,7 @@ def _answer(record: SweepRecord, verdict: Verdict, plateau: Plateau) -> Iterator
     ):
         if end == place:
             yield f"The plateau by {verdict.rule} reaches the end of the sweep: {side} levels would show where it ends."
-    inside = [level for level in record.levels if plateau.low <= level.sigma <= plateau.high]
-    spans = [level.kept.two_nn_interval for level in inside if level.kept is not None]
+    spans = [level.kept.two_nn_interval for level in _inside(record, plateau) if level.kept is not None]
     known = [span for span in spans if span is not None]
     if known and not any(low <= plateau.count <= high for low, high in known):
         low, high = min(low for low, _ in known), max(high for _, high in known)
@@ -57,13 +65,22 @@ def _answer(record: SweepRecord, verdict: Verdict, plateau: Plateau) -> Iterator
         )
 
 
+def _inside(record: SweepRecord, plateau: Plateau) -> list[Level]:
+    return [level for level in record.levels if plateau.low <= level.sigma <= plateau.high]
+
+
 def _limits(record: SweepRecord) -> Iterator[str]:
     for level in record.levels:
         kept = level.kept
         if kept is None:
             yield f"At sigma {level.sigma:g} no training came to its end."
             continue
-        if kept.settled is not None and kept.epochs is not None and kept.settled < min(SETTLED, kept.epochs):
+        if kept.epochs is not None and kept.epochs < SETTLED:
+            yield (
+                f"At sigma {level.sigma:g} the training ended after {plural(kept.epochs, 'epoch', 'epochs')}, too few "
+                "to tell whether the count has settled."
+            )
+        elif kept.settled is not None and kept.epochs is not None and kept.settled < SETTLED:
             yield (
                 f"At sigma {level.sigma:g} the count still changed within the last {SETTLED} of "
                 f"{plural(kept.epochs, 'epoch', 'epochs')}: more --epochs may change it."

@@ -67,7 +67,7 @@ def train(
     writes. The result depends on their number.
 
     Args:
-        data: A folder of images or an HDF5 file.
+        data: A folder of images, an HDF5 or .npz file, or a published data set.
         output: The run folder; one named after the data in the current folder by default.
         config: How to train; or give its fields as keyword arguments.
         dataset_key: Name of the images in an HDF5 file.

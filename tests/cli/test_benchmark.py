@@ -20,6 +20,8 @@ def test_help_names_what_it_takes(command_line):
     [
         (["--models", "vae,gan"], "'gan'"),
         (["--table-only", "--seeds", "2"], "--table-only trains nothing"),
+        (["--table-only", "--preset", "quick", "--device", "cpu"], "found --preset, --device"),
+        (["--table-only", "--overwrite"], "found --overwrite"),
         (["--table-only"], "holds no benchmark"),
         (["--dataset-key", "x"], "--dataset-key would do nothing"),
     ],

@@ -358,6 +358,7 @@ class TestOtherCommands:
         assert_refused(command_line("sprites", "other.h5", "--grid", "x"), "NAME=COUNT")
         assert_refused(command_line("sprites", "other.h5", "--grid", "size=3"), "size")
         assert_refused(command_line("sprites", "other.h5", "--fix", "x=left"), "NAME=VALUE")
+        assert_refused(command_line("sprites", "other.h5", "--fix", "x=0.1", "--fix", "x=0.2"), "x as 0.1 and 0.2")
         assert not (tmp_path / "other.h5").exists()
 
     @pytest.mark.parametrize("name", FACTOR_SETS)

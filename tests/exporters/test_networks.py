@@ -89,6 +89,36 @@ def test_pruning_takes_dimensions_out_of_the_weights(exported, tmp_path):
     np.testing.assert_allclose(decoded, images, atol=1e-5)
 
 
+def test_the_default_exports_its_gated_mean_and_is_pruned_by_its_weights(tmp_path):
+    model = model_of()
+    objective = model.objective
+    with torch.no_grad():
+        objective.steps.fill_(objective.RAMP)
+        objective.mean_weight.copy_(torch.tensor([0.999, 0.001, 0.6, 0.001]))
+        model.encoder.heads.bias[K:] = torch.tensor([-4.0, 4.0, 0.0, 4.0])
+    export_model(model, tmp_path / "encoder.onnx", tmp_path / "decoder.onnx", sample_type="uint8")
+    samples = samples_of(5)
+    with torch.no_grad():
+        mu, raw = model.encoder(model.encoder.images(torch.from_numpy(samples)))
+        parts = model(torch.from_numpy(samples))
+    session = EncoderSession(tmp_path / "encoder.onnx")
+    heads = session.encode(samples)
+    np.testing.assert_allclose(heads.mu, torch.sigmoid(-raw) * mu, atol=1e-6)
+    posterior = session.family.posterior(heads.mu.astype(float), heads.second.astype(float))
+    np.testing.assert_allclose(posterior.variance, parts.posterior_variance, rtol=1e-4)
+    # The exported bound charges the index once, with the prior weight of each dimension.
+    index = (1 - 1 / objective.INDEX_WEIGHT) * objective.index_rate(raw)
+    np.testing.assert_allclose(posterior.rate, (parts.rate - index).detach(), atol=1e-4)
+    kept = (0, 2)
+    pruned = prune_encoder(tmp_path / "encoder.onnx", kept, tmp_path / "pruned.onnx")
+    assert pruned.in_weights
+    narrow = EncoderSession(tmp_path / "pruned.onnx")
+    found = narrow.encode(samples)
+    np.testing.assert_allclose(found.mu, heads.mu[:, kept], atol=1e-6)
+    again = narrow.family.posterior(found.mu.astype(float), found.second.astype(float))
+    np.testing.assert_allclose(again.rate, posterior.rate[:, kept], atol=1e-4)
+
+
 def test_folding_the_scale_leaves_the_coordinates():
     model = model_of(model="vae", coordconv=True)
     samples = torch.from_numpy(samples_of(3))

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 
@@ -17,6 +18,7 @@ from ngvae_tools.report.sources import find_sources, open_sources
 from ngvae_tools.sweep_record import FILE_NAME, PNG_NAME, SVG_NAME, Plateau, SweepRecord, Verdict
 from ngvae_tools.training.config import TrainingConfig
 from ngvae_tools.training.sweep_config import SweepConfig
+from ngvae_tools.workflows.lock import locked
 from ngvae_tools.workflows.sweep import log_spaced
 from ngvae_tools.workflows.sweep_notes import sweep_notes
 
@@ -140,6 +142,30 @@ class TestOptions:
                 log_spaced(*wrong)
 
 
+class TestFolder:
+    def test_one_sweep_at_a_time(self, small, tmp_path):
+        with locked(tmp_path), pytest.raises(OutputError, match="is in use"):
+            sweep(small, tmp_path, **OPTIONS)
+        assert not (tmp_path / "cells").exists()
+
+    def test_a_file_in_place_of_the_folder(self, small):
+        with pytest.raises(OutputError, match="cannot write to"):
+            sweep(small, small, **OPTIONS)
+
+    def test_a_sweep_that_was_ended_before_its_record_goes_on(self, swept, small, tmp_path):
+        folder, record = swept
+        shutil.copytree(folder, tmp_path / "SWEEP")
+        (tmp_path / "SWEEP" / FILE_NAME).unlink()
+        again = sweep(small, tmp_path / "SWEEP", sigmas=[0.4, 0.1], restarts=2, workers=2, **OPTIONS)
+        assert again.equal_but_for_timings(record)
+
+    def test_figures_of_others_are_not_replaced(self, small, tmp_path):
+        (tmp_path / SVG_NAME).write_text("mine")
+        with pytest.raises(OutputError, match="already exists"):
+            sweep(small, tmp_path, **OPTIONS)
+        assert (tmp_path / SVG_NAME).read_text() == "mine"
+
+
 class TestNotes:
     def say(self, **fields):
         return " ".join(sweep_notes(records.sweep(**fields)))
@@ -166,6 +192,19 @@ class TestNotes:
         assert "The rules do not agree" in self.say(verdicts=two)
         assert "do not agree" not in self.say()
 
+    def test_information_that_counts_otherwise_on_the_plateau(self):
+        assert "counts" not in self.say()
+        record = records.sweep()
+        levels = tuple(
+            dataclasses.replace(
+                level, trials=tuple(dataclasses.replace(t, counts={**t.counts, "information": 2}) for t in level.trials)
+            )
+            for level in record.levels
+        )
+        verdicts = (record.verdicts[0], Verdict("information", ()))
+        text = self.say(levels=levels, verdicts=verdicts)
+        assert "On the plateau by p, `information`, which measures what a dimension carries, counts 2, not 6." in text
+
     def test_an_intrinsic_dimension_that_does_not_contain_the_count(self):
         assert "TwoNN" not in self.say()
         assert "4.7 to 6.3 by TwoNN, does not contain 7" in self.say(
@@ -186,6 +225,17 @@ class TestNotes:
         levels = (*record.levels[:2], level, *record.levels[3:])
         assert "At sigma 0.245 the count still changed within the last 5 of 60 epochs" in self.say(levels=levels)
         assert "still changed" not in self.say()
+
+    def test_a_training_too_short_to_tell(self):
+        record = records.sweep()
+        short = tuple(
+            dataclasses.replace(
+                level, trials=tuple(dataclasses.replace(trial, epochs=1, settled=1) for trial in level.trials)
+            )
+            for level in record.levels
+        )
+        assert "At sigma 0.245 the training ended after 1 epoch, too few to tell" in self.say(levels=short)
+        assert "too few to tell" not in self.say()
 
 
 @pytest.mark.slow

@@ -63,7 +63,11 @@ def _trained(run: RunRecord, analysis: AnalysisRecord) -> dict[str, float]:
         "seconds": sum(epoch.seconds for epoch in run.epochs),
         "epochs": float(len(run.epochs)),
     }
-    held_out = (run.summary or {}).get("held_out")
+    summary = run.summary or {}
+    if "relevance" in summary:
+        # An ARD-VAE has a rule of its own, by which its paper counts.
+        figures["count"] = float(summary["relevance"]["count"])
+    held_out = summary.get("held_out")
     if held_out is not None:
         figures["mse"] = held_out["mse"]
     for name in ("entropy", "decorrelation", "decorrelation_signed"):

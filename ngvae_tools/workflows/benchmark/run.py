@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from ngvae_tools.benchmark_record import FILE_NAME, TABLE_NAME, BenchmarkRecord, rows_of
 from ngvae_tools.errors import OptionError
-from ngvae_tools.files import output_errors, write_text
+from ngvae_tools.files import write_text
 from ngvae_tools.report.benchmark import markdown
 from ngvae_tools.report.words import plural
 from ngvae_tools.workflows.benchmark.figures import cell_figures
 from ngvae_tools.workflows.benchmark.plan import Plan, make_plan
 from ngvae_tools.workflows.benchmark.presets import Preset, PresetName, chosen, find_preset
 from ngvae_tools.workflows.cells import CELLS, CellsPlan, read_result, run_cells
+from ngvae_tools.workflows.lock import locked
 from ngvae_tools.workflows.train import require_torch
 from ngvae_tools.workflows.versions import versions_of
 
@@ -68,7 +69,8 @@ def benchmark(
     Raises:
         DatasetError: A data set cannot be used.
         OptionError: An option cannot be used.
-        OutputError: Another training lies where a cell goes, or the folder cannot be written.
+        OutputError: Another training lies where a cell goes, another process is writing there, or the folder cannot
+            be written.
         MissingDependencyError: torch is not installed.
 
     Example:
@@ -134,9 +136,8 @@ def run_preset(
     from ngvae_tools.training.devices import training_device, training_devices
 
     used = training_device(device).type
-    words = next(name for name in training_devices()[::-1] if name.startswith(used))
-    with output_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    words = next(name for name in training_devices() if name.startswith(used))
+    with locked(folder):
         plan = make_plan(
             preset,
             folder,
@@ -148,15 +149,15 @@ def run_preset(
             training_device=device,
         )
 
-    def begin(cells: CellsPlan) -> None:
-        # Not before: a benchmark that is refused must not stand for the one that is there.
-        plan.write(folder)
-        if on_plan is not None:
-            on_plan(cells)
+        def begin(cells: CellsPlan) -> None:
+            # Not before: a benchmark that is refused must not stand for the one that is there.
+            plan.write(folder)
+            if on_plan is not None:
+                on_plan(cells)
 
-    run_cells(plan.cells, folder, workers=workers, overwrite=overwrite, on_plan=begin, on_progress=on_progress)
-    plan.write(folder)
-    return tabulate(folder)
+        run_cells(plan.cells, folder, workers=workers, overwrite=overwrite, on_plan=begin, on_progress=on_progress)
+        plan.write(folder)
+        return tabulate(folder)
 
 
 def tabulate(output: str | os.PathLike[str]) -> BenchmarkRecord:

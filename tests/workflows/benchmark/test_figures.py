@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ngvae_tools import select_latents
+from ngvae_tools import select_latents, train
 from ngvae_tools.benchmark_record import BenchmarkData
 from ngvae_tools.posteriors import family_of
 from ngvae_tools.training.config import TrainingConfig
@@ -40,6 +40,14 @@ def test_a_cell_without_result_says_why():
     lost = cell_figures(cell(), CellResult(cell(), Path("/nowhere")), DATA)
     assert "not a training run" in lost.failed
     assert not lost.figures
+
+
+def test_an_ard_vae_counts_by_its_own_relevance(sprites, tmp_path):
+    run = train(sprites, tmp_path / "run", model="ard-vae", latent_dim=3, epochs=1)
+    record = select_latents(run.folder, sprites, tmp_path / "analysis", bootstrap=0)
+    figures = cell_figures(cell(), CellResult(cell(), tmp_path), DATA).figures
+    assert figures["count"] == run.summary["relevance"]["count"]
+    assert figures["count"] != record.selection.count  # one epoch leaves every variance near 1
 
 
 def test_of_a_training(run, sprites, tmp_path):
