@@ -30,7 +30,11 @@ def test_errors_survive_pickling_and_copying(kind):
 
 def test_exit_codes_are_those_of_the_design():
     codes = {kind.__name__: kind.exit_code for kind in CLASSES}
-    assert {name: code for name, code in codes.items() if code != 2} == {"ExportError": 1, "TrainingDivergedError": 6}
+    assert {name: code for name, code in codes.items() if code != 2} == {
+        "ExportError": 1,
+        "ProcessesError": 1,
+        "TrainingDivergedError": 6,
+    }
     assert len(codes) >= 11
 
 

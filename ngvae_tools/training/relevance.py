@@ -42,10 +42,15 @@ def relevance(model: VariationalAutoencoder, samples: Tensor, seed: int = 0) -> 
         seed: Of the draw of z.
     """
     generator = torch.Generator(samples.device).manual_seed(seed)
-    with torch.no_grad():
-        mu, raw = model.encoder(model.encoder.images(samples))
-        z = model.objective.sample(model.objective.mean(mu, raw), raw, generator).z
-        score = torch.stack([_sensitivity(model, z, k) for k in range(model.latent_dim)])
+    training = model.training
+    model.eval()  # the decoder's faster way of training has no derivative of this kind
+    try:
+        with torch.no_grad():
+            mu, raw = model.encoder(model.encoder.images(samples))
+            z = model.objective.sample(model.objective.mean(mu, raw), raw, generator).z
+            score = torch.stack([_sensitivity(model, z, k) for k in range(model.latent_dim)])
+    finally:
+        model.train(training)
     return Relevance(tuple(score.tolist()), relevant_dimensions(score))
 
 
@@ -61,5 +66,8 @@ def _sensitivity(model: VariationalAutoencoder, z: Tensor, dimension: int) -> Te
     """Mean over images of the squared norm of the derivative of the decoded image by one dimension."""
     direction = torch.zeros_like(z)
     direction[:, dimension] = 1
-    derivative: Tensor = torch.autograd.functional.jvp(model.decode, z, direction)[1]  # type: ignore[no-untyped-call]
+    # strict: where a layer cannot be derived twice, it would give zeros without a word.
+    derivative: Tensor = torch.autograd.functional.jvp(  # type: ignore[no-untyped-call]
+        model.decode, z, direction, strict=True
+    )[1]
     return derivative.double().flatten(1).square().sum(dim=1).mean()
