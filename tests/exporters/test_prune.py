@@ -378,8 +378,9 @@ def test_metadata_follow_the_dimensions(pytestconfig, tmp_path):
     path = pytestconfig.rootpath / "sample_data" / "encoder.onnx"
     report = prune_encoder(path, (1, 3), tmp_path / "p.onnx")
     before, after = EncoderSession(path).metadata, EncoderSession(report.path).metadata
-    beta = before.hyperparameters["informative_beta"]
-    expected = {**before.hyperparameters, "informative_beta": (beta[1], beta[3])}
+    expected = dict(before.hyperparameters)
+    for name in ("informative_beta", "prior_weight"):
+        expected[name] = (expected[name][1], expected[name][3])
     assert after == dataclasses.replace(before, latent_dim=2, hyperparameters=expected, kept=(1, 3))
     assert report.in_weights
     assert report.max_abs_difference < 1e-6
