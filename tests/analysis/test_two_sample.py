@@ -164,6 +164,13 @@ def test_histograms_of_p():
     assert two_sample.kolmogorov_smirnov_of_counts(a, 3 * a) == 1.0
 
 
+def test_equal_samples_that_scipy_has_no_exact_value_for():
+    x = np.arange(200) / 200
+    found = two_sample.kolmogorov_smirnov(x, x + 0.001)
+    assert found.value == pytest.approx(0.005)
+    assert found.p_value == pytest.approx(1.0)
+
+
 def test_equal_spread_where_nothing_varies():
     assert two_sample.equal_spread(np.ones(5), np.ones(4)) is None
     assert two_sample.equal_spread(np.ones(1), np.arange(4.0)) is None
