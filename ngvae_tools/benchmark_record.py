@@ -21,6 +21,9 @@ VERSION = 1
 FILE_NAME = "benchmark.json"
 TABLE_NAME = "table.md"
 
+NOT_RUN = "not run yet"
+"""In place of a failure for a cell that has not ended."""
+
 FIGURES: Mapping[str, str] = {
     "entropy": "entropy of the scaled variances of mu, nats",
     "decorrelation": "trace over the sum of absolute covariances of mu",
@@ -75,7 +78,7 @@ class BenchmarkCell:
         model: Name of the model.
         latent_dim: Number K of latent dimensions; None where the method looks for it.
         seed: Of the training.
-        failed: Why there are no figures; None where there are.
+        failed: Why there are no figures, `NOT_RUN` among the reasons; None where there are.
         figures: By the names of `FIGURES`; those that are defined.
     """
 
@@ -120,6 +123,7 @@ class BenchmarkRow:
         cells: Number of cells.
         figures: By the names of `FIGURES`, over the cells that have them.
         failures: Name and reason of each cell that failed.
+        not_run: Number of cells that have not run yet.
         mse_ratio: Mean `mse` over that of the plain VAE at the same noise level; None without one.
         drift: Mean count less the mean count at the next smaller K of this model on these data; None without one.
     """
@@ -130,6 +134,7 @@ class BenchmarkRow:
     cells: int
     figures: Mapping[str, Summary]
     failures: tuple[str, ...] = ()
+    not_run: int = 0
     mse_ratio: float | None = None
     drift: float | None = None
 
@@ -229,7 +234,8 @@ def _summarised(data: str, model: str, latent_dim: int | None, cells: Sequence[B
         latent_dim,
         len(cells),
         {name: Summary.of(found) for name, found in values.items() if found},
-        tuple(f"{cell.name}: {cell.failed}" for cell in cells if cell.failed is not None),
+        tuple(f"{cell.name}: {cell.failed}" for cell in cells if cell.failed not in {None, NOT_RUN}),
+        sum(cell.failed == NOT_RUN for cell in cells),
     )
 
 

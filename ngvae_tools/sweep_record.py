@@ -34,7 +34,7 @@ class Trial:
         distortion: Negative log-likelihood, nats, its constant included.
         rate: Bound on the KL to the prior that the objective uses, nats.
         mse: Mean squared error of a pixel, on the scale where images lie in [0, 1].
-        counts: Number of informative dimensions by each rule that applies.
+        counts: Number of informative dimensions by each rule that applies; an ARD-VAE's own is `relevance`.
         informative: Dimensions that are informative by the sweep's rule.
         p: Mean p of each dimension (near 0 = informative), shape (K,); None for Gaussian models.
         information: I(x; z_k) of each dimension in nats, shape (K,).
@@ -114,7 +114,7 @@ class Verdict:
 
     Attributes:
         rule: Name of the rule.
-        plateaus: The widest plateaus: none, one, which is the answer, or several of equal width.
+        plateaus: The widest plateaus: none, one, or several of equal width. One count is the answer.
     """
 
     rule: str
@@ -122,8 +122,8 @@ class Verdict:
 
     @property
     def answer(self) -> Plateau | None:
-        """The one widest plateau; None where there is none, or no single one."""
-        return self.plateaus[0] if len(self.plateaus) == 1 else None
+        """The widest plateau; None where there is none, or several of different counts."""
+        return self.plateaus[0] if len({plateau.count for plateau in self.plateaus}) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class SweepRecord:
     """Everything that a sweep found out.
 
     Attributes:
-        data: Path, fingerprint and number of images of the data set.
+        data: Path, fingerprint and number of images of the data set, and how many could not be used.
         options: Options of the trainings, those that a level or a trial sets left out.
         latent_dim: Number K of latent dimensions.
         rule: The rule that the models' family is made for.

@@ -325,7 +325,7 @@ def sweep(
         best = next((i for i, t in enumerate(trials) if t.failed is None), None)
         levels.append(Level(sigma, trials, best))
     values = {
-        "data": {"path": "/data/sprites.h5", "fingerprint": "ab" * 32, "n_images": 6000},
+        "data": {"path": "/data/sprites.h5", "fingerprint": "ab" * 32, "n_images": 6000, "n_rejected": 0},
         "options": {"model": "ngvae", "objective": "mixture", "latent_dim": dim, "epochs": 60},
         "latent_dim": dim,
         "rule": "p",

@@ -11,6 +11,9 @@ from ngvae_tools.sweep_record import Plateau
 LEAST_FACTOR = 1.5
 """A plateau's greatest sigma over its least, at least."""
 
+EQUALLY_WIDE = 0.02
+"""Widths that differ by less than this share are equal: levels are rounded, and their places are the user's choice."""
+
 _ROUNDING = 1e-9
 
 
@@ -29,7 +32,7 @@ def widest_plateaus(sigmas: Sequence[float], counts: Sequence[int | None], laten
 
     Returns:
         Every plateau of the greatest width, least sigma first: none where no run qualifies, several where the
-        widest are equally wide up to rounding.
+        widest are equally wide, within `EQUALLY_WIDE`.
     """
     levels = sorted(zip(sigmas, counts, strict=True), key=lambda level: level[0])
     found = []
@@ -38,4 +41,4 @@ def widest_plateaus(sigmas: Sequence[float], counts: Sequence[int | None], laten
         if count is not None and 0 < count < latent_dim and run[-1] >= LEAST_FACTOR * run[0] * (1 - _ROUNDING):
             found.append(Plateau(count, run[0], run[-1], len(run)))
     widest = max((math.log(plateau.factor) for plateau in found), default=0.0)
-    return tuple(plateau for plateau in found if math.log(plateau.factor) >= widest - _ROUNDING)
+    return tuple(plateau for plateau in found if math.log(plateau.factor) >= widest * (1 - EQUALLY_WIDE))

@@ -107,7 +107,7 @@ def command(
     else:
         terminal.show(view(record))
     terminal.say(f"Wrote {output / FILE_NAME} and {output / TABLE_NAME}.")
-    if any(cell.failed is not None for cell in record.cells):
+    if any(row.failures or row.not_run for row in record.rows):
         raise typer.Exit(FINISHED_WITH_REJECTED)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ngvae_tools.cli.terminal import DatasetKey, LogFile, Overwrite, Quiet, Terminal
+from ngvae_tools.cli.terminal import FINISHED_WITH_REJECTED, DatasetKey, LogFile, Overwrite, Quiet, Terminal
 from ngvae_tools.errors import OptionError
 from ngvae_tools.training.config import TrainingConfig
 from ngvae_tools.training.sweep_config import SweepConfig
@@ -137,6 +137,9 @@ def command(
         trial = inside[len(inside) // 2].kept
         assert trial is not None
         terminal.next("report", folder / "cells" / trial.cell / "analysis")
+    trials = [trial for level in record.levels for trial in level.trials]
+    if any(trial.failed is not None for trial in trials) or record.data["n_rejected"]:
+        raise typer.Exit(FINISHED_WITH_REJECTED)
 
 
 def _sigmas(sigmas: str | None, low: float | None, high: float | None, levels: int | None) -> tuple[float, ...]:

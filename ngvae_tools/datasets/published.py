@@ -61,11 +61,14 @@ CARS3D = Layout(
 """Reed et al. 2015: 4 elevations, 24 azimuths around the full turn, 183 cars."""
 
 SMALLNORB = Layout(
-    ("category", "instance", "elevation", "azimuth", "lighting"),
-    ("categorical", "categorical", "continuous", "circular", "categorical"),
-    ("categorical", "categorical", "continuous", "circular", "categorical"),
+    ("category", "elevation", "azimuth", "lighting"),
+    ("categorical", "continuous", "circular", "categorical"),
+    ("categorical", "continuous", "circular", "categorical"),
 )
-"""LeCun, Huang and Bottou 2004: 5 categories of 10 toys, 9 elevations, 18 azimuths around the full turn, 6 lights."""
+"""LeCun, Huang and Bottou 2004: 5 categories of 10 toys, 9 elevations, 18 azimuths around the full turn, 6 lights.
+
+Which of the ten toys it is (instance) is no factor: toys of one number in two categories have nothing in common.
+"""
 
 MPI3D = Layout(
     (

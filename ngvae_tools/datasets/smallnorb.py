@@ -90,17 +90,17 @@ class SmallNORBImages(RowImages):
             self.chunk_rows = max(SPAN // (2 * self.row_bytes), 1)
 
     def factors(self) -> Factors:
-        """Category, instance in the category, elevation in degrees, azimuth in degrees, and lighting."""
+        """Category, elevation in degrees, azimuth in degrees, and lighting."""
         tables = []
         try:
             for part in self._parts:
                 n = part.images.shape[0]
-                tables.append(np.column_stack([part.categories.rows(0, n), part.info.rows(0, n)]))
+                tables.append(np.column_stack([part.categories.rows(0, n), part.info.rows(0, n)[:, 1:]]))
         except TruncatedError as error:
             raise unreadable(self.path, "categories and further factors of all images", str(error)) from error
         values = np.concatenate(tables).astype(np.float64)
-        values[:, 2] = 30 + 5 * values[:, 2]
-        values[:, 3] *= 10
+        values[:, 1] = 30 + 5 * values[:, 1]
+        values[:, 2] *= 10
         return SMALLNORB.of(values)
 
     def _release(self) -> None:

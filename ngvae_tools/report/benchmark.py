@@ -13,8 +13,8 @@ from ngvae_tools.report.words import ABSENT, count, folded, number, plain, plura
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-NOTHING = "failed"
-"""In place of a figure where every cell of the row failed."""
+FAILED, WAITING = "failed", "not run"
+"""In place of a figure where every cell of the row failed, or none has run."""
 
 _NAME = 17
 
@@ -124,6 +124,8 @@ def legend(record: BenchmarkRecord) -> list[str]:
             "the posterior variance), and by information above 0.1 nat."
         ),
     ]
+    if any(value.n < _ended(row) for row in record.rows for value in row.figures.values()):
+        texts.append("(n of N): the figure is not defined in the other trainings; the notes of their analyses say why.")
     if any("mse" in row.figures for row in record.rows):
         texts.append("MSE: a pixel's, on held-out images, z drawn from the posterior.")
     if any("crisp" in row.figures for row in record.rows):
@@ -161,21 +163,32 @@ def _value(column: Column, row: BenchmarkRow) -> Summary | None:
     if column.name in row.figures:
         return row.figures[column.name]
     single = getattr(row, column.name, None)
-    return None if single is None else Summary(single, None, row.cells)
+    return None if single is None else Summary(single, None, _ended(row))
 
 
 def _text(column: Column, row: BenchmarkRow, between: str) -> str:
     value = _value(column, row)
     if value is None:
-        return ABSENT if row.figures else NOTHING
+        return ABSENT if row.figures else FAILED if row.failures else WAITING
     text = column.write(value.mean)
-    return text if value.sd is None or column.name in _SHARES else text + between + column.write(value.sd)
+    if value.sd is not None and column.name not in _SHARES:
+        text += between + column.write(value.sd)
+    ended = _ended(row)
+    apart = "\n" if between.startswith("\n") else " "
+    return text if value.n == ended else f"{text}{apart}({value.n} of {ended})"
+
+
+def _ended(row: BenchmarkRow) -> int:
+    """Cells of a row that have a result."""
+    return row.cells - len(row.failures) - row.not_run
 
 
 def _label(record: BenchmarkRecord, row: BenchmarkRow) -> str:
     label = str(record.models[row.model]["label"])
-    failed = len(row.failures)
-    return f"{label} ({failed} of {row.cells} failed)" if failed else label
+    for number_of, what in ((len(row.failures), FAILED), (row.not_run, WAITING)):
+        if number_of:
+            label += f" ({number_of} of {row.cells} {what})"
+    return label
 
 
 def _sigma(record: BenchmarkRecord, row: BenchmarkRow) -> str:

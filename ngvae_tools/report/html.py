@@ -18,9 +18,9 @@ from ngvae_tools.report.stability import (
     stability_tables,
 )
 from ngvae_tools.report.sweep_figure import CAPTION as SWEEP_CAPTION
-from ngvae_tools.report.sweep_figure import headline as sweep_headline
 from ngvae_tools.report.sweep_figure import sweep_svg
 from ngvae_tools.report.sweep_view import HEADS, LEGEND, sweep_facts, sweep_rows
+from ngvae_tools.report.sweep_words import headline as sweep_headline
 from ngvae_tools.report.words import flat, plain, plural
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ngvae_tools.files import replacing, write_text
 from ngvae_tools.report.svg import COLOURS, INK, style, svg_of
-from ngvae_tools.report.words import plural
+from ngvae_tools.report.sweep_words import headline
 from ngvae_tools.sweep_record import PNG_NAME, SVG_NAME
 
 if TYPE_CHECKING:
@@ -46,22 +46,6 @@ def sweep_svg(record: SweepRecord) -> str:
     """The figure as SVG text."""
     with style():
         return svg_of(_figure(record), f"Number of informative dimensions against sigma. {headline(record)}")
-
-
-def headline(record: SweepRecord) -> str:
-    """The answer in a sentence."""
-    verdict = record.verdicts[0]
-    if verdict.answer is not None:
-        answer = verdict.answer
-        number = plural(answer.count, "informative dimension", "informative dimensions")
-        return (
-            f"{number} by {verdict.rule}: the same from sigma {answer.low:g} to {answer.high:g} "
-            f"(factor {answer.factor:.1f})."
-        )
-    if verdict.plateaus:
-        counts = " and ".join(str(plateau.count) for plateau in verdict.plateaus)
-        return f"No one answer by {verdict.rule}: {counts} hold over equally wide ranges of sigma."
-    return f"No plateau by {verdict.rule}: no count holds over a range of sigma."
 
 
 def _figure(record: SweepRecord) -> Figure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ngvae_tools.report.sweep_figure import headline
+from ngvae_tools.report.sweep_words import headline
 from ngvae_tools.report.tables import MARK, add, pairs, paragraph, table, title
 from ngvae_tools.report.words import ABSENT, number, plain
 
@@ -46,10 +46,11 @@ def sweep_view(record: SweepRecord, name: str | None = None) -> RenderableType:
 
 def sweep_rows(record: SweepRecord) -> list[tuple[str, ...]]:
     """A row a level: `*` on the plateau, else nothing, then cells as `HEADS` names them."""
-    plateau = record.verdicts[0].answer
+    verdict = record.verdicts[0]
+    plateaus = verdict.plateaus if verdict.answer is not None else ()
     return [
         (
-            MARK if plateau is not None and plateau.low <= level.sigma <= plateau.high else "",
+            MARK if any(plateau.low <= level.sigma <= plateau.high for plateau in plateaus) else "",
             *_row(record, level),
         )
         for level in record.levels

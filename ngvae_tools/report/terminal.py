@@ -14,8 +14,8 @@ from ngvae_tools.report.stability import (
     stability_rows,
     stability_tables,
 )
-from ngvae_tools.report.sweep_figure import headline as sweep_headline
 from ngvae_tools.report.sweep_view import sweep_view
+from ngvae_tools.report.sweep_words import headline as sweep_headline
 from ngvae_tools.report.tables import MARK, abreast, add, extent, pairs, paragraph, table, title
 from ngvae_tools.report.words import folded, plain
 

@@ -39,6 +39,7 @@ class WorkerState:
         stage: `starting`, `training`, `analysis` or `measuring`.
         epochs: Epochs done, with the share of the running one.
         expected_epochs: How many there will probably be.
+        begun: Epochs that were done when the worker took the cell.
         loss: Of the last step; None before the first.
         informative: Informative dimensions after the last epoch; None in the first.
     """
@@ -47,6 +48,7 @@ class WorkerState:
     stage: str = "starting"
     epochs: float = 0.0
     expected_epochs: int = 0
+    begun: float = 0.0
     loss: float | None = None
     informative: int | None = None
 
@@ -161,9 +163,8 @@ class CellPool:
         if waiting:
             worker.index = waiting.pop()
             cell, place = self._cells[worker.index], self._places[worker.index]
-            worker.state = WorkerState(
-                cell.name, epochs=float(epochs_done(place)), expected_epochs=cell.expected_epochs
-            )
+            epochs = float(epochs_done(place))
+            worker.state = WorkerState(cell.name, epochs=epochs, expected_epochs=cell.expected_epochs, begun=epochs)
             worker.ask({"cell": cell.to_json(), "folder": str(place)})
 
     def _replace(self, worker: _Worker) -> _Worker:
@@ -186,7 +187,9 @@ class CellPool:
         total, done = sum(self._cost), sum(self._cost[index] for index in results)
         for worker in self._workers:
             if worker.index is not None and worker.state is not None and worker.state.expected_epochs:
-                share = min(worker.state.epochs / worker.state.expected_epochs, 1.0)
+                # The cost is that of the epochs that were left when it began.
+                left = max(worker.state.expected_epochs - worker.state.begun, 1.0)
+                share = min((worker.state.epochs - worker.state.begun) / left, 1.0)
                 done += share * max(self._cost[worker.index] - OVERHEAD, 0.0)
         planned = total / self._count
         # At the start, the plan is the better guess.

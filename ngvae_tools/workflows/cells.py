@@ -17,12 +17,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ngvae_tools.datasets import open_dataset
+from ngvae_tools.datasets.base import ImageDataset
 from ngvae_tools.errors import OptionError, OutputError, RecordError, TrainingDivergedError
-from ngvae_tools.files import output_errors, sha256_of, write_text
+from ngvae_tools.files import output_errors, write_text
 from ngvae_tools.record import REPLICATES, AnalysisRecord
 from ngvae_tools.run import RunRecord
 from ngvae_tools.training.config import TrainingConfig
+from ngvae_tools.workflows.supervised import open_labels
 from ngvae_tools.workflows.train import require_torch
 
 if TYPE_CHECKING:
@@ -175,9 +179,10 @@ def run_cells(
     require_torch()
     requests = _requests(cells)
     places = [folder / CELLS / cell.name for cell in cells]
-    for place, request in zip(places, requests, strict=True):
-        _refuse_another(place, request, overwrite=overwrite)
-    found = [_finished(cell, place) for cell, place in zip(cells, places, strict=True)]
+    others = [_holds_another(place, request, overwrite) for place, request in zip(places, requests, strict=True)]
+    found = [
+        None if other else _finished(cell, place) for cell, place, other in zip(cells, places, others, strict=True)
+    ]
     todo = [index for index, result in enumerate(found) if result is None]
     if todo:
         from ngvae_tools.workflows.cell_pool import CellPool
@@ -185,6 +190,8 @@ def run_cells(
         shapes = [_shape(cells[index]) for index in todo]
         with output_errors(folder):
             for index in todo:
+                if others[index]:
+                    shutil.rmtree(places[index])
                 places[index].mkdir(parents=True, exist_ok=True)
                 (places[index] / RESULT_NAME).unlink(missing_ok=True)
                 write_text(places[index] / REQUEST_NAME, json.dumps(requests[index], indent=2) + "\n")
@@ -232,22 +239,31 @@ def _cores() -> int:
 
 def _requests(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """What each cell is, with its fingerprint: the same for the same configuration and the same data."""
-    data: dict[tuple[Path, str | None], str] = {}
+    data: dict[tuple[Path, str | None, str | None], tuple[str, str | None]] = {}
     requests = []
     for cell in cells:
-        key = (cell.data, cell.dataset_key)
+        key = (cell.data, cell.dataset_key, cell.labels)
         if key not in data:
             with open_dataset(cell.data, dataset_key=cell.dataset_key) as dataset:
-                data[key] = dataset.fingerprint()
-        labels = (
-            sha256_of(Path(cell.labels)) if cell.labels is not None and Path(cell.labels).is_file() else cell.labels
-        )
-        what = {**cell.to_json(), "data": data[key], "labels": labels}
+                data[key] = dataset.fingerprint(), _labels(cell, dataset)
+        what = {**cell.to_json(), **dict(zip(("data", "labels"), data[key], strict=True))}
         # Tuples come back from JSON as lists.
         what = json.loads(json.dumps(what, sort_keys=True))
         fingerprint = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
         requests.append({"fingerprint": fingerprint, "what": what})
     return requests
+
+
+def _labels(cell: Cell, dataset: ImageDataset) -> str | None:
+    """Identifies the labels' content; None where there are none."""
+    labels = None if cell.labels is None else open_labels(cell.labels, dataset)
+    if labels is None:
+        return None
+    factors = labels.factors
+    digest = hashlib.sha256(json.dumps([factors.names, factors.kinds, factors.values.shape]).encode())
+    digest.update(labels.index.tobytes())
+    digest.update(np.ascontiguousarray(factors.values).tobytes())
+    return digest.hexdigest()
 
 
 def _shape(cell: Cell) -> tuple[int, int, int, int]:
@@ -265,27 +281,30 @@ def _shape(cell: Cell) -> tuple[int, int, int, int]:
         return len(dataset), height, width, channels
 
 
-def _refuse_another(place: Path, request: Mapping[str, Any], *, overwrite: bool) -> None:
+def _holds_another(place: Path, request: Mapping[str, Any], overwrite: bool) -> bool:
+    """Whether another training lies there, that `overwrite` allows to be thrown away.
+
+    Raises:
+        OutputError: There is one, and nothing allows it.
+    """
     try:
         before = json.loads((place / REQUEST_NAME).read_text(encoding="utf-8"))
         same = before["fingerprint"] == request["fingerprint"]
     except (FileNotFoundError, NotADirectoryError):
-        return
+        return False
     except (OSError, ValueError, KeyError, TypeError):
         before, same = {"fingerprint": "that cannot be read"}, False
-    if not same and overwrite:
-        with output_errors(place):
-            shutil.rmtree(place)
-    elif not same:
-        ours, theirs = _flat(request["what"]), _flat(before.get("what", {}))
-        other = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
-        differ = f" (other: {', '.join(other)})" if other else ""
-        raise OutputError(
-            f"{place} holds another training",
-            expected=f"fingerprint {request['fingerprint'][:16]}",
-            found=f"fingerprint {str(before['fingerprint'])[:16]}{differ}",
-            remedy="name another --output, or pass --overwrite to throw away what is there",
-        )
+    if same or overwrite:
+        return not same
+    ours, theirs = _flat(request["what"]), _flat(before.get("what", {}))
+    other = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+    differ = f" (other: {', '.join(other)})" if other else ""
+    raise OutputError(
+        f"{place} holds another training",
+        expected=f"fingerprint {request['fingerprint'][:16]}",
+        found=f"fingerprint {str(before['fingerprint'])[:16]}{differ}",
+        remedy="name another --output, or pass --overwrite to throw away what is there",
+    )
 
 
 def _flat(what: Mapping[str, Any]) -> dict[str, Any]:

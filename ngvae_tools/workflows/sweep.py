@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from ngvae_tools.datasets import open_dataset
 from ngvae_tools.errors import NgvaeToolsError, OptionError, TrainingDivergedError
 from ngvae_tools.files import refuse_existing, write_text
 from ngvae_tools.report.sweep_figure import write_figures
+from ngvae_tools.run import RunRecord
 from ngvae_tools.sweep_record import (
     FILE_NAME,
     PNG_NAME,
@@ -34,6 +35,9 @@ from ngvae_tools.workflows.versions import versions_of
 
 if TYPE_CHECKING:
     from ngvae_tools.workflows.cell_pool import CellsProgress
+
+RELEVANCE = "relevance"
+"""The rule of an ARD-VAE's paper, by which its training counts."""
 
 BY_LEVEL = ("sigma", "seed", "data_seed")
 """Options of a training that the sweep sets itself."""
@@ -107,9 +111,15 @@ def sweep(
         if not (folder / CELLS).exists():  # else the figures are those of a sweep that was ended before its record
             for name in (SVG_NAME, PNG_NAME):
                 refuse_existing(folder / name, overwrite=overwrite, found="a file of that name")
-        results = run_cells(
-            cells, folder, workers=workers, overwrite=overwrite, on_plan=on_plan, on_progress=on_progress
-        )
+
+        def begin(plan: CellsPlan) -> None:
+            # From here on the record would be of trainings that are no longer there.
+            for name in (FILE_NAME, SVG_NAME, PNG_NAME):
+                (folder / name).unlink(missing_ok=True)
+            if on_plan is not None:
+                on_plan(plan)
+
+        results = run_cells(cells, folder, workers=workers, overwrite=overwrite, on_plan=begin, on_progress=on_progress)
         record = _record(path, base, levels, results, dataset_key)
         record = dataclasses.replace(record, timings=_timings(results, time.perf_counter() - started))
         write_figures(record, folder)
@@ -123,7 +133,7 @@ def default_sweep(data: Path) -> Path:
 
 
 def log_spaced(low: float, high: float, levels: int) -> tuple[float, ...]:
-    """Levels from `low` to `high`, evenly spaced on a logarithmic axis, to three digits.
+    """Levels from `low` to `high`, evenly spaced on a logarithmic axis, to four digits.
 
     Raises:
         OptionError: The ends are no positive numbers in order, or there are fewer than two levels.
@@ -133,7 +143,7 @@ def log_spaced(low: float, high: float, levels: int) -> tuple[float, ...]:
     if levels < 2:
         raise _unusable("--levels", "two levels or more", str(levels))
     step = math.log(high / low) / (levels - 1)
-    return tuple(float(f"{low * math.exp(i * step):.3g}") for i in range(levels))
+    return tuple(float(f"{low * math.exp(i * step):.4g}") for i in range(levels))
 
 
 def _config(config: TrainingConfig | None, options: dict[str, Any], defaults: SweepConfig) -> TrainingConfig:
@@ -178,7 +188,7 @@ def _record(
     if done is None:
         raise _all_failed(results)
     analysis = done.analysis()
-    rule = analysis.selection.rule
+    rule = RELEVANCE if _relevance(done.run()) is not None else analysis.selection.rule
     trials = [_trial(result) for result in results]
     size = len(results) // len(sigmas)
     levels = tuple(_level(sigma, trials[i * size : (i + 1) * size]) for i, sigma in enumerate(sigmas))
@@ -191,6 +201,7 @@ def _record(
             "path": str(data.resolve()),
             "fingerprint": dataset.fingerprint(),
             "n_images": len(dataset),
+            "n_rejected": len(done.run().config["data"]["rejected"]),
         }
     options = {
         **dataclasses.asdict(base),
@@ -220,6 +231,10 @@ def _trial(result: CellResult) -> Trial:
     information = [row.information for row in analysis.dimensions]
     p = [row.p_mean for row in analysis.dimensions]
     intrinsic = analysis.intrinsic_dimension
+    counts = {rule.rule: rule.count for rule in analysis.rules}
+    relevance = _relevance(run)
+    if relevance is not None:
+        counts = {RELEVANCE: relevance["count"], **counts}
     return Trial(
         cell.name,
         cell.config.seed,
@@ -228,8 +243,8 @@ def _trial(result: CellResult) -> Trial:
         distortion=figures.distortion,
         rate=figures.rate,
         mse=figures.mse,
-        counts={rule.rule: rule.count for rule in analysis.rules},
-        informative=analysis.selection.indices,
+        counts=counts,
+        informative=analysis.selection.indices if relevance is None else tuple(relevance["relevant"]),
         p=_all_known(p),
         information=_all_known(information),
         two_nn=None if intrinsic is None else intrinsic.two_nn,
@@ -237,6 +252,12 @@ def _trial(result: CellResult) -> Trial:
         epochs=last.epoch,
         settled=_settled([epoch.informative for epoch in run.epochs]),
     )
+
+
+def _relevance(run: RunRecord) -> Mapping[str, Any] | None:
+    """What an ARD-VAE's own rule says; None for other models."""
+    found: Mapping[str, Any] | None = (run.summary or {}).get("relevance")
+    return found
 
 
 def _all_known(values: Sequence[float | None]) -> tuple[float, ...] | None:

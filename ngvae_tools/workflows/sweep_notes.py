@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ngvae_tools.report.sweep_words import distinct_counts, no_plateau
 from ngvae_tools.report.words import plural
 from ngvae_tools.sweep_record import Level, Plateau, SweepRecord, Verdict
 
@@ -18,17 +19,23 @@ def sweep_notes(record: SweepRecord) -> tuple[str, ...]:
 
 def _answers(record: SweepRecord) -> Iterator[str]:
     for verdict in record.verdicts:
-        if len(verdict.plateaus) > 1:
-            counts = " and ".join(str(plateau.count) for plateau in verdict.plateaus)
-            yield f"By {verdict.rule}, {counts} hold over equally wide ranges of sigma: there is no one answer."
-        elif verdict.answer is None:
-            yield (
-                f"By {verdict.rule} the count has no plateau: no number of dimensions holds over a range of sigma, so "
-                "none can be called the data's own on these levels."
-            )
-        else:
+        if verdict.answer is not None:
             yield from _answer(record, verdict, verdict.answer)
+        elif verdict.plateaus:
+            counts = " and ".join(str(count) for count in distinct_counts(verdict))
+            yield f"By {verdict.rule}, {counts} hold over equally wide ranges of sigma: there is no one answer."
+        else:
+            yield (
+                f"By {verdict.rule} the count has no plateau: {no_plateau(record, verdict)}, so none can be called the "
+                f"data's own on these levels.{_way_on(record, verdict)}"
+            )
     first, *others = [verdict.answer for verdict in record.verdicts]
+    if first is None:
+        for verdict in record.verdicts[1:]:
+            if verdict.answer is not None:
+                low, high = verdict.answer.low, verdict.answer.high
+                number = plural(verdict.answer.count, "dimension holds", "dimensions hold")
+                yield f"By {verdict.rule}, {number} from sigma {low:g} to {high:g}."
     if first is not None and any(other is not None and other.count != first.count for other in others):
         yield "The rules do not agree on the count; `information` measures what a dimension carries."
     elif first is not None:
@@ -42,7 +49,20 @@ def _answers(record: SweepRecord) -> Iterator[str]:
             )
 
 
+def _way_on(record: SweepRecord, verdict: Verdict) -> str:
+    """What to try where the sweep missed the range that matters."""
+    counts = {level.count(verdict.rule) for level in record.levels} - {None}
+    if counts == {record.latent_dim}:
+        return " Try a larger --latent-dim, or higher levels."
+    return " Try lower levels." if counts == {0} else ""
+
+
 def _answer(record: SweepRecord, verdict: Verdict, plateau: Plateau) -> Iterator[str]:
+    for other in verdict.plateaus[1:]:
+        yield (
+            f"The plateau by {verdict.rule} is interrupted: {other.count} also holds from {other.low:g} to "
+            f"{other.high:g}."
+        )
     if plateau.levels == 2:
         yield (
             f"The plateau by {verdict.rule} lies on two levels only: more levels from sigma {plateau.low:g} to "
@@ -70,6 +90,13 @@ def _inside(record: SweepRecord, plateau: Plateau) -> list[Level]:
 
 
 def _limits(record: SweepRecord) -> Iterator[str]:
+    rejected = record.data.get("n_rejected")
+    if isinstance(rejected, int) and rejected > 0:
+        yield f"{plural(rejected, 'image', 'images')} could not be used; config.json of each training names them."
+    without = [level.sigma for level in record.levels if level.kept is not None and level.kept.two_nn is None]
+    if without:
+        at = ", ".join(f"{sigma:g}" for sigma in without)
+        yield f"At sigma {at} there is no intrinsic dimension: the notes of the analyses below cells say why."
     for level in record.levels:
         kept = level.kept
         if kept is None:

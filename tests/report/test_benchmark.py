@@ -5,7 +5,7 @@ import io
 
 from rich.console import Console
 
-from ngvae_tools.benchmark_record import BenchmarkCell, BenchmarkData, BenchmarkRecord, rows_of
+from ngvae_tools.benchmark_record import NOT_RUN, BenchmarkCell, BenchmarkData, BenchmarkRecord, rows_of
 from ngvae_tools.report.benchmark import markdown, view
 
 MODELS = {
@@ -104,6 +104,30 @@ def test_cells_that_failed_are_shown_with_their_reason():
     assert "| VAE (2 of 2 failed) | 0.245 | failed | failed |" in text
     assert "2 cells have no result." in text
     assert "failed" in "\n".join(lines(every))
+
+
+def test_cells_that_have_not_run_did_not_fail():
+    record = made(failing={("vae", 0), ("vae", 1), ("default", 1)})
+    cells = [dataclasses.replace(c, failed=NOT_RUN) if c.failed else c for c in record.cells]
+    record = dataclasses.replace(record, cells=tuple(cells), rows=rows_of(cells, MODELS))
+    text = markdown(record)
+    assert "| VAE (2 of 2 not run) | 0.245 | not run | not run |" in text
+    assert "(1 of 2 not run)" in text
+    assert "failed" not in text
+    assert "no result" not in text
+
+
+def test_a_figure_that_some_trainings_do_not_have():
+    record = made()
+    cells = [
+        dataclasses.replace(c, figures={k: v for k, v in c.figures.items() if k != "mig"}) if c.seed else c
+        for c in record.cells
+    ]
+    partly = dataclasses.replace(record, cells=tuple(cells), rows=rows_of(cells, MODELS))
+    assert "| 0.20 (1 of 2) |" in markdown(partly)
+    assert "(n of N): the figure is not defined" in markdown(partly)
+    assert max(map(len, lines(partly))) <= 80
+    assert " of 2)" not in markdown(record)
 
 
 def test_foreign_text_is_not_obeyed():

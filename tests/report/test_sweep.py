@@ -12,8 +12,9 @@ from ngvae_tools.errors import RecordError
 from ngvae_tools.report.document import as_json
 from ngvae_tools.report.html import page
 from ngvae_tools.report.sources import find_sources, open_sources
-from ngvae_tools.report.sweep_figure import headline, sweep_svg, write_figures
+from ngvae_tools.report.sweep_figure import sweep_svg, write_figures
 from ngvae_tools.report.sweep_view import sweep_view
+from ngvae_tools.report.sweep_words import headline
 from ngvae_tools.report.terminal import headlines, render
 from ngvae_tools.sweep_record import FILE_NAME, PNG_NAME, SVG_NAME, Plateau, SweepRecord, Verdict
 
@@ -45,6 +46,19 @@ class TestHeadline:
         assert headline(records.sweep(verdicts=(Verdict("p", ()),))).startswith("No plateau by p")
         tied = (Plateau(9, 0.06, 0.12, 2), Plateau(6, 0.25, 0.5, 2))
         assert "9 and 6" in headline(records.sweep(verdicts=(Verdict("p", tied),)))
+
+    @pytest.mark.parametrize(
+        ("counts", "why"),
+        [
+            ((15,) * 5, "all 15 dimensions are informative at every level"),
+            ((0,) * 5, "no dimension is informative at any level"),
+            ((13, 12, 9, 6, 6), "no count holds over a factor of 1.5 in sigma; 6 from 0.35 to 0.5 is the widest"),
+            ((13, 12, 9, 7, 6), "no count holds over a range of sigma"),
+        ],
+    )
+    def test_why_there_is_none(self, counts, why):
+        record = records.sweep(tuple((count, count) for count in counts), verdicts=(Verdict("p", ()),))
+        assert headline(record).startswith(f"No plateau by p: {why}")
 
 
 class TestTerminal:

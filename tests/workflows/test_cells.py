@@ -4,17 +4,21 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 
-from ngvae_tools.errors import DatasetError, OptionError, OutputError
+from ngvae_tools.errors import DatasetError, DeviceError, OptionError, OutputError
 from ngvae_tools.training.config import TrainingConfig
+from ngvae_tools.workflows.cell_pool import OVERHEAD, CellPool, WorkerState
 from ngvae_tools.workflows.cells import (
     REQUEST_NAME,
     RESULT_NAME,
@@ -144,6 +148,26 @@ class TestRefused:
         with pytest.raises(OutputError, match="other: data"):
             run_cells([dataclasses.replace(begun[1], data=other)], begun[0])
 
+    def test_other_labels_beside_the_same_images(self, small, tmp_path):
+        data = Path(shutil.copy(small, tmp_path / "d.h5"))
+        cell = Cell(name="one", data=data, config=TINY, labels="auto")
+        before = _requests([cell])[0]
+        assert _requests([dataclasses.replace(cell, labels=None)])[0]["what"]["labels"] is None
+        with h5py.File(data, "r+") as file:
+            file["labels"][...] = file["labels"][:][::-1]
+        after = _requests([cell])[0]
+        assert before["what"]["data"] == after["what"]["data"]
+        assert before["fingerprint"] != after["fingerprint"]
+
+    def test_what_cannot_be_trained_does_not_replace_what_is_there(self, begun):
+        folder, cell = begun
+        kept = folder / "cells/one" / "kept"
+        kept.write_text("hours of work")
+        other = dataclasses.replace(cell, config=dataclasses.replace(TINY, device="cuda"))
+        with pytest.raises(DeviceError):
+            run_cells([other], folder, overwrite=True)
+        assert kept.read_text() == "hours of work"
+
     def test_a_request_that_cannot_be_read(self, begun):
         folder, cell = begun
         (folder / "cells/one" / REQUEST_NAME).write_text("{")
@@ -170,6 +194,16 @@ def test_a_cell_survives_json(small):
     assert Cell.from_json(json.loads(json.dumps(cell.to_json()))) == cell
     assert cell.expected_epochs == 1
     assert dataclasses.replace(cell, config=TrainingConfig(max_epochs=20)).expected_epochs == 20
+
+
+def test_what_is_left_of_a_cell_that_was_taken_up_again(small, tmp_path):
+    cells = [Cell(name="a", data=small, config=dataclasses.replace(TINY, epochs=60))]
+    pool = CellPool(cells, [tmp_path], [(60, 16, 16, 3)], 1)
+    pool._cost = [OVERHEAD + 600.0]  # ten epochs of a minute are left
+    pool._workers = [SimpleNamespace(index=0, state=WorkerState("a", epochs=51, expected_epochs=60, begun=50))]
+    assert pool._seconds_left([], 60.0) == pytest.approx(540 + OVERHEAD, rel=0.05)
+    pool._workers[0].state = WorkerState("a", epochs=50, expected_epochs=60, begun=50)
+    assert pool._seconds_left([], 0.0) == pytest.approx(600 + OVERHEAD, rel=0.05)
 
 
 def test_results_without_a_run(small, tmp_path):

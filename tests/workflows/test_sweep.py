@@ -13,7 +13,7 @@ import records
 
 import ngvae_tools
 from ngvae_tools import sweep
-from ngvae_tools.errors import OptionError, OutputError, TrainingDivergedError
+from ngvae_tools.errors import DeviceError, OptionError, OutputError, TrainingDivergedError
 from ngvae_tools.report.sources import find_sources, open_sources
 from ngvae_tools.sweep_record import FILE_NAME, PNG_NAME, SVG_NAME, Plateau, SweepRecord, Verdict
 from ngvae_tools.training.config import TrainingConfig
@@ -68,6 +68,16 @@ class TestSweep:
         assert record.rule == "p"
         assert "sigma" not in record.options
         assert [verdict.rule for verdict in record.verdicts] == ["p", "information"]
+
+    def test_an_ard_vae_is_counted_by_its_own_relevance(self, small, tmp_path):
+        options = {**OPTIONS, "epochs": 1, "latent_dim": 3}
+        record = sweep(small, tmp_path, sigmas=[0.1, 0.4], restarts=1, model="ard-vae", **options)
+        assert record.rule == record.verdicts[0].rule == "relevance"
+        for level in record.levels:
+            run = ngvae_tools.workflows.cells.RunRecord.read(tmp_path / "cells" / level.kept.cell / "run")
+            relevance = run.summary["relevance"]
+            assert level.count("relevance") == relevance["count"] > 0
+            assert list(level.kept.informative) == relevance["relevant"]
 
     def test_restarts_share_their_split_and_differ_in_their_start(self, swept):
         folder, record = swept
@@ -135,8 +145,8 @@ class TestOptions:
 
     def test_log_spaced_levels(self):
         levels = log_spaced(0.12, 0.5, 5)
-        assert levels == (0.12, 0.171, 0.245, 0.35, 0.5)
-        assert np.allclose(np.diff(np.log(levels)), np.log(0.5 / 0.12) / 4, atol=0.01)
+        assert levels == (0.12, 0.1714, 0.2449, 0.35, 0.5)
+        assert np.allclose(np.diff(np.log(levels)), np.log(0.5 / 0.12) / 4, atol=1e-3)
         for wrong in ((0.5, 0.1, 5), (0.0, 0.1, 5), (0.1, 0.5, 1), (0.1, float("inf"), 3)):
             with pytest.raises(OptionError):
                 log_spaced(*wrong)
@@ -158,6 +168,15 @@ class TestFolder:
         (tmp_path / "SWEEP" / FILE_NAME).unlink()
         again = sweep(small, tmp_path / "SWEEP", sigmas=[0.4, 0.1], restarts=2, workers=2, **OPTIONS)
         assert again.equal_but_for_timings(record)
+
+    def test_what_is_refused_keeps_what_is_there(self, swept, small, tmp_path):
+        folder, record = swept
+        shutil.copytree(folder, tmp_path / "SWEEP")
+        options = {**OPTIONS, "device": "cuda"}
+        with pytest.raises(DeviceError):
+            sweep(small, tmp_path / "SWEEP", sigmas=[0.4, 0.1], restarts=2, overwrite=True, **options)
+        assert SweepRecord.read(tmp_path / "SWEEP") == record
+        assert len(list((tmp_path / "SWEEP" / "cells").glob("*/cell.json"))) == 4
 
     def test_figures_of_others_are_not_replaced(self, small, tmp_path):
         (tmp_path / SVG_NAME).write_text("mine")
@@ -204,6 +223,32 @@ class TestNotes:
         verdicts = (record.verdicts[0], Verdict("information", ()))
         text = self.say(levels=levels, verdicts=verdicts)
         assert "On the plateau by p, `information`, which measures what a dimension carries, counts 2, not 6." in text
+
+    def test_an_answer_by_information_alone(self):
+        verdicts = (Verdict("p", ()), Verdict("information", (Plateau(6, 0.12, 0.35, 3),)))
+        assert "By information, 6 dimensions hold from sigma 0.12 to 0.35." in self.say(verdicts=verdicts)
+        assert "dimensions hold" not in self.say()
+
+    def test_what_to_try_where_no_level_tells(self):
+        none = (Verdict("p", ()),)
+        assert "Try a larger --latent-dim" in self.say(counts=((15, 15),) * 5, verdicts=none)
+        assert "Try lower levels" in self.say(counts=((0, 0),) * 5, verdicts=none)
+        assert "Try" not in self.say(verdicts=none)
+
+    def test_a_plateau_that_is_interrupted(self):
+        two = (Verdict("p", (Plateau(6, 0.06, 0.12, 2), Plateau(6, 0.245, 0.5, 3))),)
+        text = self.say(verdicts=two)
+        assert "The plateau by p is interrupted: 6 also holds from 0.245 to 0.5." in text
+        assert "no one answer" not in text
+
+    def test_images_that_could_not_be_used(self):
+        assert "1 image could not be used" in self.say(data={"path": "a", "n_images": 9, "n_rejected": 1})
+        assert "could not be used" not in self.say()
+
+    def test_an_intrinsic_dimension_that_is_not_known(self):
+        assert "At sigma 0.5 there is no intrinsic dimension" in self.say(
+            counts=((13, 12), (9, 9), (6, 6), (6, 6), (1, 1))
+        )
 
     def test_an_intrinsic_dimension_that_does_not_contain_the_count(self):
         assert "TwoNN" not in self.say()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ngvae_tools.benchmark_record import BenchmarkCell, BenchmarkData
+from ngvae_tools.benchmark_record import NOT_RUN, BenchmarkCell, BenchmarkData
 from ngvae_tools.errors import RecordError
 from ngvae_tools.posteriors import family_of
 from ngvae_tools.record import AnalysisRecord
@@ -15,8 +15,6 @@ CRISP_ROOM = 0.05
 
 NEAR = 1
 """Distance of a count to the known interval up to which it is called right."""
-
-NOT_RUN = "not run yet"
 
 
 def cell_figures(cell: Cell, result: CellResult | None, data: BenchmarkData) -> BenchmarkCell:

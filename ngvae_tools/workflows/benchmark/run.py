@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from ngvae_tools.errors import OptionError
 from ngvae_tools.files import write_text
 from ngvae_tools.report.benchmark import markdown
 from ngvae_tools.report.words import plural
+from ngvae_tools.run import RunRecord
 from ngvae_tools.workflows.benchmark.figures import cell_figures
 from ngvae_tools.workflows.benchmark.plan import Plan, make_plan
 from ngvae_tools.workflows.benchmark.presets import Preset, PresetName, chosen, find_preset
@@ -197,7 +198,24 @@ def _record(plan: Plan, folder: Path) -> BenchmarkRecord:
         timings={"cell_seconds": sum(result.seconds for result in results if result is not None)},
         versions=versions_of("torch", "numpy", "scikit-learn", "onnxruntime"),
     )
-    return dataclasses.replace(record, notes=_notes(plan, record))
+    runs = [
+        (cell.name, result.run())
+        for cell, result in zip(plan.cells, results, strict=True)
+        if cell.train and result is not None and result.failed is None
+    ]
+    return dataclasses.replace(record, notes=(*_notes(plan, record), *_notes_on_runs(plan, runs)))
+
+
+def _notes_on_runs(plan: Plan, runs: Sequence[tuple[str, RunRecord]]) -> Iterator[str]:
+    by_schedule = {cell.name for cell in plan.cells if cell.config.epochs is None}
+    early = [name for name, run in runs if name in by_schedule and (run.summary or {}).get("ended_by") != "schedule"]
+    if early:
+        yield f"The paper's schedule had not ended after the greatest number of epochs: {', '.join(early)}."
+    rejected = {run.config["data"]["path"]: len(run.config["data"]["rejected"]) for _, run in runs}
+    for path, n in rejected.items():
+        if n:
+            unused = plural(n, "image", "images")
+            yield f"{unused} of {path} could not be used; config.json of each training names them."
 
 
 def _notes(plan: Plan, record: BenchmarkRecord) -> tuple[str, ...]:
@@ -218,7 +236,10 @@ def _notes(plan: Plan, record: BenchmarkRecord) -> tuple[str, ...]:
     unknown = [each.name for each in plan.data if each.intrinsic is None]
     if unknown:
         notes.append(f"No factors are known of {', '.join(unknown)}: no metric against them, no interval of the count.")
-    failed = sum(cell.failed is not None for cell in record.cells)
+    failed = sum(len(row.failures) for row in record.rows)
     if failed:
         notes.append(f"{failed} of {len(record.cells)} cells have no result; the table says why.")
+    not_run = sum(row.not_run for row in record.rows)
+    if not_run:
+        notes.append(f"{not_run} of {len(record.cells)} cells have not run yet; the same command goes on.")
     return tuple(notes)
