@@ -252,6 +252,7 @@ class Trainer:
                 self.step += 1
                 if self.step % REPORT_EVERY == 0 or self.step == steps:
                     self._look(epoch, steps, parts)
+                del parts  # its memory serves the next step
 
     def _train_step(self, batch: npt.NDArray[Any]) -> BatchParts:
         model, objective = self.model, self.model.objective
