@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ngvae_tools import benchmark_record as benchmarking
 from ngvae_tools import record as analysis
 from ngvae_tools import run as training
 from ngvae_tools import sweep_record as sweeping
@@ -116,6 +117,8 @@ def open_sources(paths: Sequence[Path | str]) -> Sources:
     opened = _Opened()
     for path in (Path(p) for p in paths):
         if path.is_dir():
+            if (path / benchmarking.FILE_NAME).is_file():
+                raise _a_benchmark(path)
             names = (analysis.FILE_NAME, training.CONFIG_NAME, sweeping.FILE_NAME)
             if not any((path / name).exists() for name in names):
                 raise _neither(path, _contents(path))
@@ -232,8 +235,8 @@ def _folders(root: Path) -> Iterator[Path]:
         here = Path(folder)
         yield here
         deep = len(here.relative_to(root).parts) >= DEPTH
-        if sweeping.FILE_NAME in files:
-            below[:] = [name for name in below if name != "cells"]  # the sweep's own record tells of them
+        if not {sweeping.FILE_NAME, benchmarking.FILE_NAME}.isdisjoint(files):
+            below[:] = [name for name in below if name != "cells"]  # the record of the whole tells of them
         below[:] = [] if deep else [n for n in below if not n.startswith(".") and n not in PASSED_OVER]
 
 
@@ -269,6 +272,16 @@ def _contents(folder: Path) -> str:
         return error.strerror or str(error)
     more = f" and {len(names) - 6} more" if len(names) > 6 else ""
     return "a folder with " + ", ".join(plain(name) for name in names[:6]) + more if names else "an empty folder"
+
+
+def _a_benchmark(path: Path) -> RecordError:
+    return RecordError(
+        f"{plain(path)} is a benchmark, which report does not show",
+        expected="an analysis, a training run or a sweep",
+        found="a benchmark",
+        remedy=f"show its table with ngvae-tools benchmark --table-only --output {plain(path)}, or name folders below "
+        f"{plain(path / 'cells')}",
+    )
 
 
 def _neither(path: Path, found: str) -> RecordError:

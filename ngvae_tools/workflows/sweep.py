@@ -136,14 +136,17 @@ def log_spaced(low: float, high: float, levels: int) -> tuple[float, ...]:
     """Levels from `low` to `high`, evenly spaced on a logarithmic axis, to four digits.
 
     Raises:
-        OptionError: The ends are no positive numbers in order, or there are fewer than two levels.
+        OptionError: The ends are no positive numbers in order or too close, or there are fewer than two levels.
     """
     if not (math.isfinite(low) and math.isfinite(high) and 0 < low < high):
         raise _unusable("--from and --to", "two numbers above 0, the lesser first", f"{low:g} and {high:g}")
     if levels < 2:
         raise _unusable("--levels", "two levels or more", str(levels))
     step = math.log(high / low) / (levels - 1)
-    return tuple(float(f"{low * math.exp(i * step):.4g}") for i in range(levels))
+    found = tuple(float(f"{low * math.exp(i * step):.4g}") for i in range(levels))
+    if len(set(found)) < levels:
+        raise _unusable("--from and --to", f"ends far enough apart for {levels} levels", f"{low:g} and {high:g}")
+    return found
 
 
 def _config(config: TrainingConfig | None, options: dict[str, Any], defaults: SweepConfig) -> TrainingConfig:

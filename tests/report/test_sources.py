@@ -36,6 +36,17 @@ def test_what_cannot_be_opened_is_named(tmp_path, paths):
         open_sources([tmp_path / path for path in paths])
 
 
+def test_a_benchmark_is_shown_by_its_own_command(tmp_path):
+    place = tmp_path / "B"
+    cell = build.write_analysis(place / "cells" / "one" / "analysis")
+    (place / "benchmark.json").write_text("{}")
+    with pytest.raises(RecordError, match="benchmark --table-only --output"):
+        open_sources([place])
+    assert len(open_sources([cell]).analyses) == 1
+    build.write_analysis(tmp_path / "other")
+    assert [a.name for a in find_sources(tmp_path).analyses] == ["other"]
+
+
 def test_a_path_that_is_neither_tells_what_is_there(tmp_path):
     (tmp_path / "cat.png").touch()
     with pytest.raises(RecordError, match=r"a folder with cat\.png"):

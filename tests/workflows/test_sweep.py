@@ -147,7 +147,7 @@ class TestOptions:
         levels = log_spaced(0.12, 0.5, 5)
         assert levels == (0.12, 0.1714, 0.2449, 0.35, 0.5)
         assert np.allclose(np.diff(np.log(levels)), np.log(0.5 / 0.12) / 4, atol=1e-3)
-        for wrong in ((0.5, 0.1, 5), (0.0, 0.1, 5), (0.1, 0.5, 1), (0.1, float("inf"), 3)):
+        for wrong in ((0.5, 0.1, 5), (0.0, 0.1, 5), (0.1, 0.5, 1), (0.2, 0.20003, 5), (0.1, float("inf"), 3)):
             with pytest.raises(OptionError):
                 log_spaced(*wrong)
 

@@ -211,7 +211,17 @@ def _notes_on_runs(plan: Plan, runs: Sequence[tuple[str, RunRecord]]) -> Iterato
     early = [name for name, run in runs if name in by_schedule and (run.summary or {}).get("ended_by") != "schedule"]
     if early:
         yield f"The paper's schedule had not ended after the greatest number of epochs: {', '.join(early)}."
-    rejected = {run.config["data"]["path"]: len(run.config["data"]["rejected"]) for _, run in runs}
+    for name in ("torch", "numpy"):
+        used = sorted({str(run.config["versions"].get(name)) for _, run in runs})
+        if len(used) > 1:
+            yield f"Trainings were made by different versions of {name}: {', '.join(used)}."
+    devices = sorted({str(run.config["identity"]["device"]) for _, run in runs})
+    if len(devices) > 1 or (devices and not plan.device.startswith(devices[0])):
+        yield f"Trainings ran on {' and '.join(devices)}, whatever the last call ran on."
+    rejected: dict[str, int] = {}
+    for _, run in runs:
+        about = run.config["data"]
+        rejected[about["path"]] = max(len(about["rejected"]), rejected.get(about["path"], 0))
     for path, n in rejected.items():
         if n:
             unused = plural(n, "image", "images")

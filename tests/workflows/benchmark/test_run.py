@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,6 +129,22 @@ def test_again_and_from_the_cells(finished):
     with pytest.raises(OutputError, match="another training"):
         run_preset(preset, folder, command="c", epochs=2, device="cpu")
     assert tabulate(folder) == record
+
+
+def test_what_the_trainings_say_of_themselves_is_told(finished, tmp_path):
+    folder, _, record = finished
+    assert not any("versions" in note or "ran on" in note or "could not" in note for note in record.notes)
+    shutil.copytree(folder, tmp_path / "B")
+    file = tmp_path / "B/cells/sprites-k4-vae-seed0/run/config.json"
+    config = json.loads(file.read_text())
+    config["versions"]["torch"] = "1.0"
+    config["identity"]["device"] = "cuda"
+    config["data"]["rejected"] = [{"id": "3", "reason": "broken"}]
+    file.write_text(json.dumps(config))
+    notes = " ".join(tabulate(tmp_path / "B").notes)
+    assert "different versions of torch: 1.0, 2" in notes
+    assert "ran on cpu and cuda" in notes
+    assert "1 image of" in notes
 
 
 SCRIPT = """
