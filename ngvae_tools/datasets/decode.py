@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,20 @@ def suffixes() -> frozenset[str]:
 
 
 def decode_file(path: Path) -> npt.NDArray[Any]:
-    """Decode an image file to (H, W, C), turned upright by its EXIF orientation.
+    """Decode an image file, see `decode_bytes`.
+
+    Raises:
+        UnusableImageError: For any reason, which its text gives.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UnusableImageError(_reason(error)) from error
+    return decode_bytes(data)
+
+
+def decode_bytes(data: bytes) -> npt.NDArray[Any]:
+    """Decode an image file's bytes to (H, W, C), turned upright by its EXIF orientation.
 
     L and 1-bit: one channel of uint8 (1-bit as 0 and 255). LA: two. Palette: RGB, with transparency RGBA.
     CMYK, YCbCr, LAB, HSV: RGB. 16-bit and fitting 32-bit integers: one channel of uint16. F: one of float32.
@@ -53,7 +67,7 @@ def decode_file(path: Path) -> npt.NDArray[Any]:
         UnusableImageError: For any reason, which its text gives.
     """
     try:
-        with path.open("rb") as file, Image.open(file, formats=formats()) as image:
+        with Image.open(io.BytesIO(data), formats=formats()) as image:
             _refuse_bomb(image)
             _refuse_stack(image)
             image.load()
@@ -63,7 +77,7 @@ def decode_file(path: Path) -> npt.NDArray[Any]:
         raise
     except Exception as error:
         # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error and others.
-        raise UnusableImageError(_reason(path, error)) from error
+        raise UnusableImageError(_reason(error, empty=not data)) from error
     if array.dtype == np.float32 and not np.isfinite(array).all():
         raise UnusableImageError(NON_FINITE)
     return array
@@ -111,16 +125,12 @@ def _lab_to_rgb(image: Image.Image) -> Image.Image:
     return converted
 
 
-def _reason(path: Path, error: Exception) -> str:
+def _reason(error: Exception, *, empty: bool = False) -> str:
     if isinstance(error, FileNotFoundError):
         return "is not there any more, or is a broken link"
     if isinstance(error, MemoryError):
         return "needs more memory than there is"
     if isinstance(error, UnidentifiedImageError):
-        try:
-            empty = path.stat().st_size == 0
-        except OSError:
-            empty = False
         return "is empty (0 bytes)" if empty else "is not an image in a format that Pillow decodes"
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be opened: {error.strerror}"
