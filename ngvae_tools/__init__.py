@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ngvae_tools.workflows.benchmark import benchmark
     from ngvae_tools.workflows.compare import compare
     from ngvae_tools.workflows.inspect import inspect
+    from ngvae_tools.workflows.merge import encode_part, merge
     from ngvae_tools.workflows.prune import prune
     from ngvae_tools.workflows.report import report
     from ngvae_tools.workflows.select import select_latents
@@ -21,9 +22,21 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "benchmark", "compare", "inspect", "prune", "report", "select_latents", "sweep", "train"]
+__all__ = [
+    "__version__",
+    "benchmark",
+    "compare",
+    "encode_part",
+    "inspect",
+    "merge",
+    "prune",
+    "report",
+    "select_latents",
+    "sweep",
+    "train",
+]
 
-_PLACES = {name: "select" if name == "select_latents" else name for name in __all__[1:]}
+_PLACES = {name: name for name in __all__[1:]} | {"select_latents": "select", "encode_part": "merge"}
 
 
 def __dir__() -> list[str]:

@@ -76,6 +76,12 @@ class ProcessesError(NgvaeToolsError):
     exit_code: ClassVar[int] = 1
 
 
+class TooManyRejectedError(NgvaeToolsError):
+    """More inputs could not be used than the user allows."""
+
+    exit_code: ClassVar[int] = 4
+
+
 class TrainingDivergedError(NgvaeToolsError):
     """The training loss is no longer finite, or far above its best."""
 

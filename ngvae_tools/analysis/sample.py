@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,14 +53,18 @@ class Sampler:
     Args:
         size: Rows to keep at most.
         seed: Another seed draws another sample.
+        rows: Rows of the whole stream at most, where that is known. Each part of the stream then keeps only what has
+            a chance, and if rows turn out to be missing the sample shrinks as the stream does.
     """
 
-    def __init__(self, size: int, seed: int = 0) -> None:
+    def __init__(self, size: int, seed: int = 0, rows: int | None = None) -> None:
         self.size = size
         self._seed = seed
         self._kept: list[Sample] = []
         self._held = 0
-        self._limit = np.uint64(2**64 - 1)
+        # So many standard deviations above the expected share that no row of the sample is lost.
+        share = 1.0 if not rows else min((size + 8 * math.sqrt(size)) / rows, 1.0)
+        self._limit = np.uint64(min(int(share * 2**64), 2**64 - 1))
 
     def add(self, row: npt.NDArray[np.int64], mu: Rows, second: Rows | None) -> None:
         """Offer rows: their numbers (n,), unique in the stream, and their heads (n, K)."""
@@ -72,6 +77,17 @@ class Sampler:
         # Compacting at twice the size keeps both the memory and the copying bounded.
         if self._held >= 2 * self.size:
             self._compact()
+
+    def join(self, other: Sample) -> None:
+        """Offer what another sampler of the same seed and size kept."""
+        self.add(other.row, other.mu, other.second)
+
+    def kept(self) -> Sample | None:
+        """What is kept so far, for `join`; None if there is nothing."""
+        if not self._kept:
+            return None
+        self._compact()
+        return self._kept[0]
 
     def sample(self) -> Sample:
         """The sample of all rows offered so far.

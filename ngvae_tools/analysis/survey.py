@@ -9,14 +9,15 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import ThreadpoolController
 
+from ngvae_tools.analysis.blas import one_blas_thread
 from ngvae_tools.analysis.bootstrap import Replicates, Weights, count_interval, finite
 from ngvae_tools.analysis.information import Information, information
 from ngvae_tools.analysis.moments import BLOCK, Array, Moments
 from ngvae_tools.analysis.sample import Rows, Sample, Sampler, sample_size
 from ngvae_tools.analysis.selection import RULES, Scores, default_threshold, select, verdicts
 from ngvae_tools.analysis.statistics import LatentStatistics
+from ngvae_tools.analysis.tree import MergeTree, Node
 from ngvae_tools.contract import P
 from ngvae_tools.posteriors import Posterior, PosteriorFamily
 from ngvae_tools.record import REPLICATES, Selection
@@ -28,8 +29,42 @@ COLUMNS = ("mu", "variance", "entropy", "rate", "p")
 """Numbers of every row that the bootstrap follows, K columns each; those that the family has."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What the rows of some blocks sum up to.
+
+    Attributes:
+        statistics: Moments, histograms and ranges of every dimension.
+        replicates: The same for the bootstrap; None without it.
+    """
+
+    statistics: LatentStatistics
+    replicates: Replicates | None
+
+    def merge(self, other: Sums) -> Sums:
+        """Sums of both."""
+        both = (self.replicates, other.replicates)
+        replicates = None if both[0] is None or both[1] is None else both[0].merge(both[1])
+        return Sums(self.statistics.merge(other.statistics), replicates)
+
+
+@dataclass(frozen=True, slots=True)
+class SurveyPart:
+    """What a survey of some blocks has collected, to be joined with that of others.
+
+    Attributes:
+        n_images: Images seen.
+        nodes: Sums of the blocks, merged as far as they belong together.
+        sample: Rows that may be in the sample of all blocks; None without rows.
+    """
+
+    n_images: int
+    nodes: tuple[Node[Sums], ...]
+    sample: Sample | None
+
+
 class Survey:
-    """Collects statistics, a sample and bootstrap replicates, block by block.
+    """Collects statistics, a sample and bootstrap replicates, block by block, in any order of blocks.
 
     Args:
         family: What the heads mean.
@@ -37,6 +72,7 @@ class Survey:
         positions: Number P of rows that one image gives.
         replicates: Bootstrap replicates; 0 for none.
         seed: Seed of the sample and of the bootstrap's weights.
+        n_images: Images of all parts together, where that is known: a part then keeps less. Give all parts the same.
     """
 
     def __init__(
@@ -47,42 +83,63 @@ class Survey:
         positions: int = 1,
         replicates: int = REPLICATES,
         seed: int = 0,
+        n_images: int | None = None,
     ) -> None:
         self.family = family
         self.positions = positions
         self.n_images = 0
-        self._blas = ThreadpoolController()
-        self._sampler = Sampler(sample_size(latent_dim), seed)
+        rows = None if n_images is None else n_images * positions
+        self._sampler = Sampler(sample_size(latent_dim), seed, rows)
         self._weights = Weights(replicates, seed) if replicates else None
-        self._statistics: LatentStatistics | None = None
-        self._replicates: Replicates | None = None
+        self._tree: MergeTree[Sums] = MergeTree()
 
     def add(self, index: npt.NDArray[np.int64], mu: Rows, second: Rows | None) -> None:
         """Add whole blocks of images: ascending indices (n,), and heads (n P, K), each image's rows together."""
-        # Products of this size gain nothing from more threads, and wait long for them where cores are busy.
-        with self._blas.limit(limits=1, user_api="blas"):
-            for images in self._parts(index):
-                rows = slice(images.start * self.positions, images.stop * self.positions)
-                self._add(index[images], mu[rows], None if second is None else second[rows])
+        with one_blas_thread():
+            ends = [0, *(np.flatnonzero(np.diff(index // BLOCK)) + 1).tolist(), len(index)]
+            for first, last in pairwise(ends):
+                rows = slice(first * self.positions, last * self.positions)
+                self._add(index[first:last], mu[rows], None if second is None else second[rows])
 
-    def _parts(self, index: npt.NDArray[np.int64]) -> Iterator[slice]:
-        """Parts to sum alone: the blocks, cut where they have many positions; the same for any batches of blocks."""
-        count = max(1, ROWS // self.positions)
-        ends = [0, *(np.flatnonzero(np.diff(index // BLOCK)) + 1).tolist(), len(index)]
-        for first, last in pairwise(ends):
-            yield from (slice(start, min(start + count, last)) for start in range(first, last, count))
+    def add_empty(self, block: int) -> None:
+        """Say that no image of a block could be used, so that its neighbours need not be kept apart."""
+        self._tree.add(Node(0, block, None))
+
+    def join(self, part: SurveyPart) -> None:
+        """Add what a survey of other blocks has collected."""
+        for node in part.nodes:
+            self._tree.add(node)
+        if part.sample is not None:
+            self._sampler.join(part.sample)
+        self.n_images += part.n_images
+
+    def part(self) -> SurveyPart:
+        """What was collected so far, for `join`."""
+        return SurveyPart(self.n_images, self._tree.nodes(), self._sampler.kept())
 
     def _add(self, index: npt.NDArray[np.int64], mu: Rows, second: Rows | None) -> None:
+        """Add one block."""
+        if len(index) == 0:
+            return
+        # Where images have many positions, a block is worked on in parts, for the sake of memory.
+        count = max(1, ROWS // self.positions)
+        sums: Sums | None = None
+        for start in range(0, len(index), count):
+            rows = slice(start * self.positions, (start + count) * self.positions)
+            part = self._sums(index[start : start + count], mu[rows], None if second is None else second[rows])
+            sums = part if sums is None else sums.merge(part)
+        self._tree.add(Node(0, int(index[0]) // BLOCK, sums))
+        self._sampler.add((index[:, None] * self.positions + np.arange(self.positions)).ravel(), mu, second)
+        self.n_images += len(index)
+
+    def _sums(self, index: npt.NDArray[np.int64], mu: Rows, second: Rows | None) -> Sums:
         wide = None if second is None else second.astype(np.float64)
         posterior = self.family.posterior(mu.astype(np.float64), wide)
         p = wide if self.family.second_head == P else None
-        statistics = LatentStatistics.of(posterior, p)
-        self._statistics = statistics if self._statistics is None else self._statistics.merge(statistics)
-        self._sampler.add((index[:, None] * self.positions + np.arange(self.positions)).ravel(), mu, second)
+        replicates = None
         if self._weights is not None:
             replicates = Replicates.of(self._weights.of(index), np.concatenate(_columns(posterior, p), axis=1))
-            self._replicates = replicates if self._replicates is None else self._replicates.merge(replicates)
-        self.n_images += len(index)
+        return Sums(LatentStatistics.of(posterior, p), replicates)
 
     def findings(self) -> Findings:
         """What the images added so far say.
@@ -90,24 +147,25 @@ class Survey:
         Raises:
             ValueError: No image was added.
         """
-        if self._statistics is None:
+        total = self._tree.total()
+        if total is None:
             raise ValueError("no image was added to the survey")
         sample = self._sampler.sample()
         # One image has no variance to take replicates of.
-        weights, replicates = (self._weights, self._replicates) if self.n_images > 1 else (None, None)
+        weights, replicates = (self._weights, total.replicates) if self.n_images > 1 else (None, None)
         found = information(sample, self.family, self.positions)
         gains = None
         if weights is not None and found is not None:
-            with self._blas.limit(limits=1, user_api="blas"):
+            with one_blas_thread():
                 gains = _weighted_means(weights, sample.row // self.positions, found.gain)
         return Findings(
             family=self.family,
             n_images=self.n_images,
             positions=self.positions,
-            statistics=self._statistics,
+            statistics=total.statistics,
             sample=sample,
             information=found,
-            replicates=None if replicates is None else _by_name(self._statistics, replicates),
+            replicates=None if replicates is None else _by_name(total.statistics, replicates),
             information_replicates=gains,
         )
 

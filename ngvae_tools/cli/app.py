@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 import ngvae_tools
-from ngvae_tools.cli import benchmark, compare, doctor, inspect, prune, report, select_latents, sprites, sweep, train
+from ngvae_tools.cli import (
+    benchmark,
+    compare,
+    doctor,
+    inspect,
+    merge,
+    prune,
+    report,
+    select_latents,
+    sprites,
+    sweep,
+    train,
+)
 from ngvae_tools.cli.processes import hush_followers
 from ngvae_tools.cli.terminal import LogFile, Quiet, guarded
 
@@ -21,6 +33,7 @@ app = typer.Typer(
 )
 app.command("train")(guarded(train.command))
 app.command("select-latents")(guarded(select_latents.command))
+app.command("merge")(guarded(merge.command))
 app.command("inspect")(guarded(inspect.command))
 app.command("sweep")(guarded(sweep.command))
 app.command("benchmark")(guarded(benchmark.command))

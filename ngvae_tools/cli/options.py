@@ -1,13 +1,27 @@
-"""Options that several commands share: how to read a model from elsewhere, and which dimensions to keep."""
+"""Options that several commands share: how to read a model from elsewhere, which dimensions to keep, and the like."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from ngvae_tools.errors import OptionError
 
+Rule = Annotated[
+    Literal["p", "variance", "active", "rate", "information", "type", "snr"] | None,
+    typer.Option(help="Criterion that decides [default: p where the encoder has it, else variance]."),
+]
+Threshold = Annotated[
+    float | None, typer.Option(help="Threshold of the rule [default: the rule's own, see the README].")
+]
+Dimensions = Annotated[str | None, typer.Option(help="Keep these dimensions, whatever the rules say.", metavar="0,3,5")]
+Decoder = Annotated[Path | None, typer.Option(help="Decoder (ONNX) or run: measure what dropping dimensions costs.")]
+Labels = Annotated[
+    str | None,
+    typer.Option(help="Disentanglement against known factors: a CSV, or auto for labels in the data set."),
+]
 Mu = Annotated[str | None, typer.Option(help="Output that holds mu, for models from elsewhere.")]
 P = Annotated[str | None, typer.Option(help="Output that holds p (near 0 = informative).")]
 Logvar = Annotated[str | None, typer.Option(help="Output that holds the log-variance.")]
@@ -42,3 +56,64 @@ def parse_dimensions(text: str) -> tuple[int, ...]:
             found=repr(text),
             remedy="correct it",
         ) from None
+
+
+def parse_limit(text: str | None) -> float | None:
+    """The number of `--max-rejected`: whole images, or a share below 1 as a float.
+
+    Raises:
+        OptionError: The text is neither.
+    """
+    if text is None:
+        return None
+    try:
+        if text.endswith("%"):
+            share = float(text[:-1]) / 100
+            if 0 <= share < 1:
+                return share
+        elif text.isdecimal():
+            return int(text)
+        elif 0 <= float(text) < 1:
+            return float(text)
+    except ValueError:
+        pass
+    raise OptionError(
+        "--max-rejected cannot be read",
+        expected="a number of images such as 100, or a share below 1 such as 1% or 0.01",
+        found=repr(text),
+        remedy="correct it",
+    )
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """The numbers of `--shard i/n`.
+
+    Raises:
+        OptionError: The text is no such pair.
+    """
+    try:
+        number, of = text.split("/")
+        return int(number), int(of)
+    except ValueError:
+        raise OptionError(
+            "--shard cannot be read",
+            expected="a part i of n as i/n, for example 1/8",
+            found=repr(text),
+            remedy="correct it",
+        ) from None
+
+
+def refuse_with_shard(**options: object) -> None:
+    """Refuse what a part alone cannot do.
+
+    Raises:
+        OptionError: Such an option is given.
+    """
+    named = [f"--{name}" for name, value in options.items() if value is not None]
+    if named:
+        raise OptionError(
+            "a part makes no selection",
+            expected="--shard with options on the model, the data and the work alone",
+            found=", ".join(named),
+            remedy="give these to ngvae-tools merge",
+        )

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ngvae_tools.cli.options import InputLayout, InputRange, Logvar, Mu, P, Spatial, parse_dimensions
-from ngvae_tools.cli.terminal import FINISHED_WITH_REJECTED, DatasetKey, LogFile, Overwrite, Quiet, Terminal, logger
+from ngvae_tools.cli.encoding import encoding_progress, say_plan, show_selection
+from ngvae_tools.cli.options import (
+    Decoder,
+    Dimensions,
+    InputLayout,
+    InputRange,
+    Labels,
+    Logvar,
+    Mu,
+    P,
+    Rule,
+    Spatial,
+    Threshold,
+    parse_dimensions,
+    parse_limit,
+    parse_shard,
+    refuse_with_shard,
+)
+from ngvae_tools.cli.terminal import FINISHED_WITH_REJECTED, DatasetKey, LogFile, Overwrite, Quiet, Terminal
 from ngvae_tools.record import REPLICATES
 
 if TYPE_CHECKING:
-    from ngvae_tools.workflows.select import SelectionProgress
+    from ngvae_tools.workflows.encode import EncodeOptions
 
 
 def command(
@@ -24,27 +39,15 @@ def command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The folder to write [default: <model>-<data>].")
     ] = None,
-    rule: Annotated[
-        Literal["p", "variance", "active", "rate", "information", "type", "snr"] | None,
-        typer.Option(help="Criterion that decides [default: p where the encoder has it, else variance]."),
-    ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Threshold of the rule [default: the rule's own, see the README].")
-    ] = None,
-    dimensions: Annotated[
-        str | None, typer.Option(help="Keep these dimensions, whatever the rules say.", metavar="0,3,5")
-    ] = None,
+    rule: Rule = None,
+    threshold: Threshold = None,
+    dimensions: Dimensions = None,
     selection: Annotated[
         Path | None,
         typer.Option(help="Keep what an earlier result of the same encoder kept: its output folder.", metavar="FOLDER"),
     ] = None,
-    decoder: Annotated[
-        Path | None, typer.Option(help="Decoder (ONNX) or run: measure what dropping dimensions costs.")
-    ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(help="Disentanglement against known factors: a CSV, or auto for labels in the data set."),
-    ] = None,
+    decoder: Decoder = None,
+    labels: Labels = None,
     bootstrap: Annotated[
         int, typer.Option(help="Replicates behind the intervals; 0 for none.", min=0, max=10000)
     ] = REPLICATES,
@@ -52,7 +55,20 @@ def command(
     batch_size: Annotated[
         int | None, typer.Option(help="Images of one run of the encoder [default: 32; 256 on a GPU].", min=1)
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of the encoder [default: all].", min=1)] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Workers, each reading, decoding and encoding [default: all processors].", min=1)
+    ] = None,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="Who does the work: this machine, or a Ray cluster.")
+    ] = "local",
+    shard: Annotated[
+        str | None,
+        typer.Option(help="Encode only part i of n, anywhere; `ngvae-tools merge` makes the result.", metavar="i/n"),
+    ] = None,
+    max_rejected: Annotated[
+        str | None,
+        typer.Option(help="End where more images than this cannot be used: a number, or a share such as 1%."),
+    ] = None,
     resize: Annotated[
         Literal["stretch", "crop", "pad"] | None,
         typer.Option(help="Bring images to the encoder's size [default: as in training]."),
@@ -73,16 +89,36 @@ def command(
     terminal = Terminal(context, quiet=quiet, log_file=log_file)
     from ngvae_tools.inference.inputs import InputOptions, parse_range
     from ngvae_tools.inference.session import HeadNames
-    from ngvae_tools.workflows.select import default_output, select_latents
+    from ngvae_tools.workflows.encode import EncodeOptions, default_output
+    from ngvae_tools.workflows.select import select_latents
 
     low, high = parse_range(input_range)
     named = None if dimensions is None else parse_dimensions(dimensions)
+    options = EncodeOptions(
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        engine=engine,
+        dataset_key=dataset_key,
+        resize=resize,
+        heads=HeadNames(mu, p, logvar),
+        input_options=InputOptions(layout, low, high, spatial),
+        bootstrap=bootstrap,
+        max_rejected=parse_limit(max_rejected),
+        overwrite=overwrite,
+        on_plan=lambda plan: say_plan(terminal, plan),
+    )
+    if shard is not None:
+        chosen = {"rule": rule, "threshold": threshold, "dimensions": dimensions, "selection": selection}
+        refuse_with_shard(**chosen, decoder=decoder, labels=labels, json=as_json or None)
+        _encode_part(terminal, model, data, output, shard, options)
+        return
     folder = output or default_output(model, data)
     if output is None:
         terminal.say(f"No output named: writing to {folder}.")
     if labels is not None:
         terminal.say("Disentanglement is measured after the images are encoded; its boosted trees can take minutes.")
-    with _progress(terminal) as on_progress:
+    with encoding_progress(terminal) as on_progress:
         record = select_latents(
             model,
             data,
@@ -93,41 +129,24 @@ def command(
             selection=selection,
             decoder=decoder,
             labels=labels,
-            bootstrap=bootstrap,
-            device=device,
-            batch_size=batch_size,
-            threads=threads,
-            dataset_key=dataset_key,
-            resize=resize,
-            heads=HeadNames(mu, p, logvar),
-            input_options=InputOptions(layout, low, high, spatial),
-            overwrite=overwrite,
+            options=options,
             on_progress=on_progress,
         )
-    if as_json:
-        print(record.to_json(), end="", flush=True)
-    else:
-        from ngvae_tools.report.sources import open_sources
-        from ngvae_tools.report.terminal import render
+    show_selection(terminal, record, folder, as_json=as_json)
 
-        terminal.show(render(open_sources([folder])))
-    if record.data.n_rejected:
-        terminal.say(
-            f"{record.data.n_rejected:,} of {record.data.n_images:,} images could not be used; "
-            f"{folder / 'rejected.jsonl'} says why."
-        )
-    terminal.next("report", folder, "--html", folder / "report.html")
-    if record.data.n_rejected:
+
+def _encode_part(
+    terminal: Terminal, model: Path, data: Path, output: Path | None, shard: str, options: EncodeOptions
+) -> None:
+    from ngvae_tools.workflows.merge import encode_part
+
+    number, of = parse_shard(shard)
+    with encoding_progress(terminal) as on_progress:
+        part = encode_part(model, data, output, number=number, of=of, options=options, on_progress=on_progress)
+    terminal.say(
+        f"Part {part.number} of {part.of} is in {part.folder}: {part.n_images:,} images in {part.n_shards} shards"
+        + (f", {part.n_rejected:,} of them rejected." if part.n_rejected else ".")
+    )
+    terminal.say(f"When all {part.of} parts are there: ngvae-tools merge PART... --output OUT")
+    if part.n_rejected:
         raise typer.Exit(FINISHED_WITH_REJECTED)
-
-
-@contextmanager
-def _progress(terminal: Terminal) -> Iterator[Callable[[SelectionProgress], None]]:
-    with terminal.images_bar() as update:
-
-        def on_progress(progress: SelectionProgress) -> None:
-            update(progress.done, progress.total, f", {progress.rejected:,} rejected" if progress.rejected else "")
-            if progress.done == progress.total:
-                logger.info("%d images seen, %d rejected", progress.done, progress.rejected)
-
-        yield on_progress

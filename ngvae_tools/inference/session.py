@@ -32,7 +32,7 @@ from ngvae_tools.posteriors import PosteriorFamily, family_of
 __all__ = ["EncoderSession", "HeadNames", "Heads", "InputOptions"]
 
 BATCH_BYTES = 2 * 2**30
-"""Memory that one run may take by what the trial measured; larger batches are run in pieces."""
+"""Memory that the runs of one moment may take by what the trial measured; larger batches are run in pieces."""
 
 FAMILIES: dict[str | None, tuple[Family, str]] = {
     P: ("normal-gamma", "the paper's Normal-Gamma posterior and its values"),
@@ -50,6 +50,7 @@ class EncoderSession:
         path: The ONNX file.
         device: `auto`, `cpu` or `cuda`; an explicit `cuda` never falls back to the CPU.
         threads: Threads of the CPU provider; all available ones by default.
+        at_once: Runs that are made at the same time; each then takes its share of memory.
         heads: Names of the outputs, for models from elsewhere.
         input_options: Layout and range of the input, for models from elsewhere.
         image_shape: (H, W, C) of the data set, or a function that finds it out; it is called only for a graph that
@@ -79,6 +80,7 @@ class EncoderSession:
         *,
         device: str = "auto",
         threads: int | None = None,
+        at_once: int = 1,
         heads: HeadNames | None = None,
         input_options: InputOptions | None = None,
         image_shape: ImageShape | Callable[[], ImageShape] | None = None,
@@ -107,7 +109,7 @@ class EncoderSession:
         self.metadata = described(metadata, plan, self._input, self._latents)
         self.family: PosteriorFamily = law_of(path, self.metadata, plan)
         self.notes = assumptions(metadata, plan, self._input, self._latents)
-        self._batch = self._input.fixed_batch or max(BATCH_BYTES // max(outcome.bytes_per_image, 1), 1)
+        self._batch = self._input.fixed_batch or max(BATCH_BYTES // at_once // max(outcome.bytes_per_image, 1), 1)
         self._model = Model(
             _whole(path, trial.data, facts),
             providers=providers,

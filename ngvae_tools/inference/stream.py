@@ -1,11 +1,8 @@
-"""Streaming a data set through an encoder in blocks, a bounded window in memory."""
+"""Reading and encoding a range of a data set."""
 
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Generator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,26 +11,20 @@ import numpy.typing as npt
 from ngvae_tools.contract import LOGVAR, P
 from ngvae_tools.datasets import ImageDataset, Rejection, Samples
 from ngvae_tools.errors import ContractError
-from ngvae_tools.inference.providers import available_cpus
 from ngvae_tools.inference.session import EncoderSession, Heads
 
 Index = npt.NDArray[np.int64]
 
-READ_BYTES = 16 * 2**20
-"""Samples that one read holds at most."""
-
-READS_AHEAD = 2
-
 
 @dataclass(frozen=True, slots=True)
-class EncodedBlock:
-    """The heads of a block of consecutive indices.
+class EncodedRange:
+    """The heads of consecutive indices.
 
     Attributes:
         index: Indices of the images that could be encoded, shape (n,).
         heads: Their heads, each (n * P, K) for P positions of an image, those of one image consecutive.
-        rejected: The others.
-        size: Number of indices in the block, n + len(rejected).
+        rejected: The others, by index.
+        size: Number of indices in the range, n + len(rejected).
     """
 
     index: Index
@@ -42,50 +33,35 @@ class EncodedBlock:
     size: int
 
 
-def encode_blocks(
-    dataset: ImageDataset, session: EncoderSession, *, block: int, batch_size: int
-) -> Generator[EncodedBlock]:
-    """Read, encode and yield blocks in order of index; reading runs ahead of encoding in threads.
+def encode_range(
+    dataset: ImageDataset, session: EncoderSession, start: int, stop: int, *, batch_size: int
+) -> EncodedRange:
+    """Read and encode the images with start <= index < stop.
 
     Args:
-        dataset: What to encode.
+        dataset: Where they lie.
         session: The encoder.
-        block: Indices of one block; the last may be shorter.
+        start: The first index.
+        stop: One more than the last.
         batch_size: Images of one run of the encoder.
 
     Raises:
         ContractError: The encoder's outputs do not fit the contract.
     """
-    ranges = _ranges(dataset, block)
-    parts: list[tuple[Index, Heads]] = []
-    rejected: list[Rejection] = []
-    with ThreadPoolExecutor(available_cpus(), thread_name_prefix="read") as pool:
-        window: deque[tuple[int, Future[tuple[Samples, list[Rejection]]]]] = deque()
-        try:
-            while ranges or window:
-                while ranges and len(window) <= READS_AHEAD:
-                    start, stop = ranges.popleft()
-                    window.append((stop, pool.submit(dataset.read, start, stop)))
-                end, read = window.popleft()
-                samples, bad = read.result()
-                index, heads, unfit = _encode(dataset, session, samples, batch_size)
-                parts.append((index, heads))
-                rejected += [*bad, *unfit]
-                if end % block == 0 or end == len(dataset):
-                    yield _joined(parts, rejected)
-                    parts, rejected = [], []
-        finally:
-            for _, read in window:
-                read.cancel()
+    samples, bad = dataset.read(start, stop)
+    index, heads, unfit = _encode(dataset, session, samples, batch_size)
+    rejected = sorted([*bad, *unfit], key=lambda rejection: rejection.index)
+    return EncodedRange(index, heads, tuple(rejected), stop - start)
 
 
-def _ranges(dataset: ImageDataset, block: int) -> deque[tuple[int, int]]:
-    """Ranges to read at once: whole blocks, or an even part of one where images are large."""
-    size = int(np.prod(dataset.image_shape)) * dataset.dtype.itemsize
-    length = block
-    while length % 2 == 0 and length * size > READ_BYTES:
-        length //= 2
-    return deque((start, min(start + length, len(dataset))) for start in range(0, len(dataset), length))
+def joined(ranges: list[EncodedRange]) -> EncodedRange:
+    """Ranges that follow each other, as one."""
+    return EncodedRange(
+        np.concatenate([part.index for part in ranges]),
+        _concatenate([part.heads for part in ranges]),
+        tuple(rejection for part in ranges for rejection in part.rejected),
+        sum(part.size for part in ranges),
+    )
 
 
 def _encode(
@@ -126,12 +102,6 @@ def identifier_of(dataset: ImageDataset, index: int) -> str:
     """The identifier of one image as text, undecodable bytes as surrogate escapes."""
     name = dataset.identifiers(index, index + 1)[0]
     return os.fsdecode(name) if isinstance(name, bytes) else str(name)
-
-
-def _joined(parts: list[tuple[Index, Heads]], rejected: list[Rejection]) -> EncodedBlock:
-    index = np.concatenate([index for index, _ in parts])
-    heads = _concatenate([heads for _, heads in parts])
-    return EncodedBlock(index, heads, tuple(sorted(rejected, key=lambda r: r.index)), len(index) + len(rejected))
 
 
 def _concatenate(heads: list[Heads]) -> Heads:

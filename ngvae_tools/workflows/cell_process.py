@@ -142,7 +142,7 @@ def _train_and_analyse(cell: Cell, folder: Path, answer: Callable[[Answer], None
         bootstrap=cell.bootstrap,
         dataset_key=cell.dataset_key,
         device=cell.config.device,
-        threads=1,
+        workers=1,
         overwrite=True,
     )
 

@@ -54,7 +54,6 @@ class EvidenceSources:
         decoder: The decoder file, or the folder of a training run.
         labels: A CSV file keyed by relative path, or `auto` for the labels within the data set.
         device: Where the decoder runs.
-        threads: Threads of the decoder.
         settings: Of the supervised metrics; the definitions' own by default.
 
     Raises:
@@ -71,7 +70,6 @@ class EvidenceSources:
         decoder: str | os.PathLike[str] | None,
         labels: str | os.PathLike[str] | None,
         device: str,
-        threads: int | None,
         settings: Settings | None = None,
     ) -> None:
         self._dataset = dataset
@@ -95,9 +93,7 @@ class EvidenceSources:
             # A decoder from elsewhere is taken to return images in the range that its encoder takes.
             span = session.input_range
             output_options = None if span is None else OutputOptions(low=span[0], high=span[1])
-            self._decoder = open_decoder(
-                Path(decoder), session, device=device, threads=threads, output_options=output_options
-            )
+            self._decoder = open_decoder(Path(decoder), session, device=device, output_options=output_options)
         if labels is not None:
             from ngvae_tools.workflows.supervised import open_labels
 

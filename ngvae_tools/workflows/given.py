@@ -11,7 +11,7 @@ from ngvae_tools.analysis.selection import given
 from ngvae_tools.errors import OptionError
 from ngvae_tools.inference.session import EncoderSession, HeadNames, InputOptions
 from ngvae_tools.record import FILE_NAME, AnalysisRecord, Selection
-from ngvae_tools.workflows.verdict import model_info
+from ngvae_tools.workflows.encoding_pass import model_info
 
 
 def check_given(**options: object) -> None:

@@ -21,22 +21,22 @@ LOCK_NAME = "lock"
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes that also ask out of a folder; the lock ends with the block, or with the process.
 
-    The folder is made where it is missing, and removed again if nothing was put into it.
+    The folder is made where it is missing, with those above it, and removed again if nothing was put into it.
 
     Raises:
         OutputError: Another process is in there, or the folder cannot be written.
     """
     with output_errors(folder):
-        missing = not folder.exists()
+        made = [place for place in (folder, *folder.parents) if not place.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         file = _acquire(folder / LOCK_NAME)
     try:
         yield
     finally:
         _release(file, folder / LOCK_NAME)
-        if missing:
-            with suppress(OSError):  # there is something in it
-                folder.rmdir()
+        with suppress(OSError):  # there is something in it
+            for place in made:
+                place.rmdir()
 
 
 def _acquire(path: Path) -> TextIO:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,20 +15,17 @@ from ngvae_tools.analysis.indices import indices
 from ngvae_tools.analysis.intrinsic import MOST_POINTS, intrinsic_dimension
 from ngvae_tools.analysis.selection import RULES, TYPES, Scores, latent_types, signal_to_noise
 from ngvae_tools.analysis.survey import Findings
-from ngvae_tools.datasets import ImageDataset
-from ngvae_tools.inference.session import EncoderSession
 from ngvae_tools.record import (
     AnalysisRecord,
     Bootstrap,
-    DataInfo,
     DimensionStatistics,
     IntrinsicDimension,
     LatentsInfo,
-    ModelInfo,
     Selection,
     Supervised,
     Truncation,
 )
+from ngvae_tools.workflows.encoding_pass import EncodingPass
 from ngvae_tools.workflows.notes import notes_on
 from ngvae_tools.workflows.versions import versions_of
 
@@ -75,24 +73,8 @@ def _cloud(findings: Findings, rules: tuple[Selection, ...]) -> tuple[IntrinsicD
     return intrinsic_dimension(points, carrying)
 
 
-def model_info(session: EncoderSession) -> ModelInfo:
-    """The encoder, and how it is read."""
-    return ModelInfo(
-        path=str(session.path.resolve()),
-        sha256=session.sha256,
-        family=session.metadata.family,
-        latent_dim=session.latent_dim,
-        hyperparameters=session.metadata.hyperparameters,
-        provider=session.provider,
-        positions=session.positions,
-        heads=session.heads,
-        input_range=session.input_range,
-    )
-
-
 def analysis_record(
-    session: EncoderSession,
-    dataset: ImageDataset,
+    encoding: EncodingPass,
     findings: Findings,
     verdict: Verdict,
     latents: LatentsInfo,
@@ -115,16 +97,8 @@ def analysis_record(
         sampled, sentences = covariance_metrics(covariance + np.diag(variance))
         undefined_of_samples = tuple(f"For samples of the posterior, {sentence}" for sentence in sentences)
     return AnalysisRecord(
-        model=model_info(session),
-        data=DataInfo(
-            path=str(dataset.path.resolve()),
-            kind=dataset.kind,
-            fingerprint=dataset.fingerprint(),
-            n_images=len(dataset),
-            n_rejected=n_rejected,
-            image_shape=dataset.image_shape,
-            resize=dataset.resize,
-        ),
+        model=encoding.model,
+        data=dataclasses.replace(encoding.data, n_rejected=n_rejected),
         selection=verdict.selection,
         rules=verdict.rules,
         dimensions=_dimensions(findings, verdict.selection),
@@ -132,17 +106,15 @@ def analysis_record(
         metrics=metrics,
         latents=latents,
         timings=timings,
-        versions=versions_of(
-            "numpy", "scipy", "scikit-learn", "onnx", "onnxruntime", "onnxruntime-gpu", "h5py", "pillow"
-        ),
+        versions={**encoding.versions, **versions_of("scikit-learn")},
         sample_metrics=sampled,
         intrinsic_dimension=verdict.intrinsic,
         bootstrap=None if findings.replicates is None else bootstrap,
         truncation=truncation,
         supervised=supervised,
         notes=(
-            *session.notes,
-            *_origin(session.metadata.kept),
+            *encoding.model_notes,
+            *_origin(encoding.kept),
             *verdict.notes,
             *undefined,
             *undefined_of_samples,

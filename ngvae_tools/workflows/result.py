@@ -1,0 +1,275 @@
+"""From the finished shards of a pass to its result: the record, the latent file, and what was rejected."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ngvae_tools.analysis.survey import Findings, Survey
+from ngvae_tools.datasets import Rejection
+from ngvae_tools.errors import DatasetError, OptionError, OutputError
+from ngvae_tools.files import flush_to_disk, output_errors, sha256_of
+from ngvae_tools.inference.shards import ShardResult
+from ngvae_tools.latents.codec import UniformQuantiser
+from ngvae_tools.latents.file import FILE_NAME as LATENTS_NAME
+from ngvae_tools.latents.file import write_latents
+from ngvae_tools.record import FILE_NAME as RECORD_NAME
+from ngvae_tools.record import AnalysisRecord, LatentsInfo, Selection
+from ngvae_tools.workflows.encoding_pass import EncodingPass
+from ngvae_tools.workflows.evidence import Evidence
+from ngvae_tools.workflows.shard_folder import results
+from ngvae_tools.workflows.verdict import analysis_record, bootstrap_of, verdict_of
+
+REJECTED_NAME = "rejected.jsonl"
+
+RESULT_NAMES = (RECORD_NAME, LATENTS_NAME, REJECTED_NAME)
+
+MAX_REASONS = 1000
+"""Different reasons of rejection that are counted, to name the most frequent one."""
+
+CODE_NOISE = 1e-4
+"""Variance that is taken for the noise of deterministic codes, as a share of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which dimensions to keep.
+
+    Attributes:
+        rule: Name of the rule that decides.
+        threshold: Its threshold.
+        given: The selection that was made before; None where the rule decides.
+        notes: Where a given selection comes from.
+    """
+
+    rule: str
+    threshold: float
+    given: Selection | None = None
+    notes: tuple[str, ...] = ()
+
+
+def write_result(
+    encoding: EncodingPass,
+    files: Sequence[Path],
+    folder: Path,
+    choice: Choice,
+    *,
+    measure: Callable[[Findings], Evidence],
+    timings: dict[str, float],
+    started: float,
+) -> AnalysisRecord:
+    """Analyse all shards of a pass and write its result.
+
+    Args:
+        encoding: The pass.
+        files: The files of all its shards, in order.
+        folder: The output folder.
+        choice: Which dimensions to keep.
+        measure: Measures the latents against what else there is.
+        timings: Timings so far; those of the analysis are added.
+        started: When the command began, as `time.perf_counter` says it.
+
+    Raises:
+        DatasetError: No image could be used.
+        OptionError: The rule cannot judge these data.
+        OutputError: The result cannot be written.
+        RecordError: A shard is damaged.
+    """
+    began = time.perf_counter()
+    survey, n_rejected, identifier_type = _survey(encoding, files)
+    findings = survey.findings()
+    chosen = choice.given or findings.selection(choice.rule, choice.threshold)
+    if chosen is None:
+        raise _undecided(choice.rule, findings)
+    verdict = verdict_of(findings, chosen)
+    timings["analysis_seconds"] = time.perf_counter() - began
+    evidence = measure(findings)
+    with ResultFiles(folder) as parts:
+        if n_rejected:
+            parts.reject(rejection for result in results(files) for rejection in result.rejected)
+        latents = _write_latents(parts, encoding, files, findings, chosen, identifier_type)
+        record = analysis_record(
+            encoding,
+            findings,
+            verdict,
+            latents,
+            n_rejected,
+            {**timings, **evidence.seconds, "total_seconds": time.perf_counter() - started},
+            bootstrap=bootstrap_of(encoding.settings.replicates),
+            truncation=evidence.truncation,
+            supervised=evidence.supervised,
+            notes=(*choice.notes, *encoding.data_notes, *evidence.notes),
+        )
+        parts.finish(record)
+    return record
+
+
+def _survey(encoding: EncodingPass, files: Sequence[Path]) -> tuple[Survey, int, np.dtype[Any]]:
+    """All shards' surveys joined, the number of rejected images, and the type that holds all identifiers."""
+    types: set[np.dtype[Any]] = set()
+    reasons: Counter[str] = Counter()
+    n_rejected = 0
+    survey = Survey(
+        encoding.family,
+        encoding.model.latent_dim,
+        positions=encoding.model.positions,
+        replicates=encoding.settings.replicates,
+        n_images=encoding.data.n_images,
+    )
+    for result in results(files):
+        survey.join(result.part)
+        if len(result.index):
+            types.add(_names(result).dtype)
+        n_rejected += len(result.rejected)
+        if len(reasons) < MAX_REASONS:
+            reasons.update(rejection.reason for rejection in result.rejected)
+    n_images = encoding.data.n_images
+    if n_images != survey.n_images + n_rejected:
+        raise OutputError(
+            "images were lost on the way",
+            expected=f"{n_images} images seen",
+            found=f"{survey.n_images} encoded and {n_rejected} rejected",
+            remedy="please report this; no result was written",
+        )
+    if survey.n_images == 0:
+        reason, count = reasons.most_common(1)[0]
+        raise DatasetError(
+            f"no image of {encoding.data.path} can be used",
+            expected="images that fit the encoder",
+            found=f"{n_rejected} of {n_rejected} unfit, {count} of them because each {reason}",
+            remedy="name the data that the encoder was made for, or pass --resize where only the size differs",
+        )
+    return survey, n_rejected, np.result_type(*types)
+
+
+def _undecided(rule: str, findings: Findings) -> OptionError:
+    return OptionError(
+        f"rule {rule} cannot judge these data",
+        expected="at least two images",
+        found=f"{findings.n_images} that could be encoded",
+        remedy="use more images" + ("" if findings.family.second_head is None else ", or --rule variance"),
+    )
+
+
+def _write_latents(
+    parts: ResultFiles,
+    encoding: EncodingPass,
+    files: Sequence[Path],
+    findings: Findings,
+    selection: Selection,
+    identifier_type: np.dtype[Any],
+) -> LatentsInfo:
+    """Write the informative dimensions; only now are the selection and the steps known."""
+    kept = list(selection.indices)
+    positions = encoding.model.positions
+    noise = _noise(findings)[kept]
+    quantiser = UniformQuantiser.fit(noise, findings.statistics.low[kept], findings.statistics.high[kept])
+    places = np.arange(positions)[:, None] * encoding.model.latent_dim + np.array(kept, dtype=np.int64)
+    columns = places.ravel()
+
+    def blocks() -> Iterator[tuple[npt.NDArray[np.floating], npt.NDArray[Any]]]:
+        for result in results(files):
+            if len(result.index):
+                yield result.mu[:, columns].astype(np.float64), _names(result)
+
+    with output_errors(parts.folder):
+        write_latents(
+            parts.latents,
+            blocks(),
+            n_rows=findings.n_images,
+            quantiser=quantiser.tiled(positions),
+            dimensions=selection.indices * positions,
+            posterior_variance=np.tile(noise, positions),
+            identifier_type=identifier_type,
+            attributes={
+                "family": encoding.model.family,
+                "encoder_sha256": encoding.model.sha256,
+                "rule": selection.rule,
+                "threshold": selection.threshold,
+            },
+        )
+        return LatentsInfo(
+            file=LATENTS_NAME,
+            sha256=sha256_of(parts.latents),
+            bytes=parts.latents.stat().st_size,
+            dimensions=selection.indices,
+        )
+
+
+def _names(result: ShardResult) -> npt.NDArray[Any]:
+    return result.index if result.identifiers is None else result.identifiers
+
+
+def _noise(findings: Findings) -> npt.NDArray[np.float64]:
+    """Variance that the quantiser's steps follow: the posterior's, or a share of that of deterministic codes."""
+    if findings.scores.variance is not None:
+        return findings.scores.variance
+    spread = findings.scores.mu_variance
+    return np.zeros_like(findings.statistics.low) if spread is None else CODE_NOISE * spread
+
+
+class ResultFiles:
+    """Every file of a result under its name + ".part", until all are whole and get their final names.
+
+    Args:
+        folder: The output folder, which is there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.latents = folder / f"{LATENTS_NAME}.part"
+        self._rejected = folder / f"{REJECTED_NAME}.part"
+        self._record = folder / f"{RECORD_NAME}.part"
+
+    def __enter__(self) -> Self:
+        with output_errors(self.folder):
+            # A killed run leaves its parts, and rejections of another run must not be taken for ours.
+            self._remove()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with suppress(OSError):
+            self._remove()
+
+    def reject(self, rejections: Iterator[Rejection]) -> None:
+        """Write a line for each rejection.
+
+        Raises:
+            OutputError: They cannot be written.
+        """
+        with output_errors(self.folder), self._rejected.open("wb") as file:
+            for rejection in rejections:
+                # ASCII escapes keep surrogates, and with them any file name, reversible.
+                line = {"index": rejection.index, "id": rejection.identifier, "reason": rejection.reason}
+                file.write(json.dumps(line).encode("ascii") + b"\n")
+
+    def finish(self, record: AnalysisRecord) -> None:
+        """Give every file its final name, the record last: a folder with a record has a whole result.
+
+        Raises:
+            OutputError: A file cannot be written.
+        """
+        with output_errors(self.folder):
+            self._record.write_text(record.to_json(), encoding="utf-8")
+            parts = [part for part in (self._rejected, self.latents, self._record) if part.exists()]
+            # All of it is on the disk before anything of an old result goes.
+            for part in parts:
+                flush_to_disk(part)
+            (self.folder / RECORD_NAME).unlink(missing_ok=True)
+            (self.folder / REJECTED_NAME).unlink(missing_ok=True)
+            for part in parts:
+                part.replace(part.with_suffix(""))
+            flush_to_disk(self.folder)
+
+    def _remove(self) -> None:
+        for path in (self.latents, self._rejected, self._record):
+            path.unlink(missing_ok=True)
