@@ -58,13 +58,10 @@ def decode_bytes(data: bytes, out: npt.NDArray[Any] | None = None) -> npt.NDArra
     Raises:
         UnusableImageError: For any reason, which its text gives.
     """
-    image = None
-    if data.startswith(png.SIGNATURE):
-        image = png.decode_png(data, out)
-    elif data.startswith(jpeg.SIGNATURE):
-        image = jpeg.decode_jpeg(data, out)
-    elif data.startswith(tiff.SIGNATURES):
-        image = tiff.decode_tiff(data, out)
+    try:
+        image = _by_fast_decoder(data, out)
+    except MemoryError as error:
+        raise UnusableImageError(reason(error)) from error
     if image is not None:
         return image
     try:
@@ -77,6 +74,16 @@ def decode_bytes(data: bytes, out: npt.NDArray[Any] | None = None) -> npt.NDArra
         if image is None:
             raise
         return image
+
+
+def _by_fast_decoder(data: bytes, out: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
+    if data.startswith(png.SIGNATURE):
+        return png.decode_png(data, out)
+    if data.startswith(jpeg.SIGNATURE):
+        return jpeg.decode_jpeg(data, out)
+    if data.startswith(tiff.SIGNATURES):
+        return tiff.decode_tiff(data, out)
+    return None
 
 
 def _contents(path: str | bytes | os.PathLike[str]) -> bytes:

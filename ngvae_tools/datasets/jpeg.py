@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, features
 
 from ngvae_tools.datasets.buffer import fitting_buffer
 from ngvae_tools.datasets.pillow import safe
@@ -31,7 +32,7 @@ _EXIF, _PREVIEWS, _ADOBE = b"Exif\0\0", b"MPF\0", b"Adobe"
 
 def decode_jpeg(data: bytes, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any] | None:
     """Decode a plain JPEG to (H, W, C), into `out` if it fits; None: Pillow is to judge."""
-    shape = _shape(data)
+    shape = _shape(data) if _same_library() else None
     if shape is None:
         return None
     import simplejpeg
@@ -43,6 +44,12 @@ def decode_jpeg(data: bytes, out: npt.NDArray[Any] | None = None) -> npt.NDArray
     except Exception:  # noqa: BLE001 (whatever it is, Pillow says what is wrong)
         return None
     return image if decoded.shape == shape else None
+
+
+@cache
+def _same_library() -> bool:
+    """Whether Pillow decodes by libjpeg-turbo too; another libjpeg gives other pixels."""
+    return bool(features.check_feature("libjpeg_turbo"))
 
 
 def _shape(data: bytes) -> tuple[int, int, int] | None:

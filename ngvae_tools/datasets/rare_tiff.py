@@ -16,6 +16,7 @@ from ngvae_tools.datasets.pillow import (
     refuse_bomb,
     refuse_frames,
     refuse_non_finite,
+    safe,
 )
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def decode_rare_tiff(data: bytes) -> npt.NDArray[Any] | None:
             if not _rare(page, file.byteorder):
                 return None
             refuse_bomb(page.imagewidth * page.imagelength)
-            refuse_bomb(page.imagewidth * page.imagelength * page.samplesperpixel // 4)
+            _refuse_size(page.nbytes)
             refuse_frames(len(file.pages))
             image = _turned(_pixels(page, data), page)
     except UnusableImageError:
@@ -73,6 +74,12 @@ def _rare(page: TiffPage, byteorder: str) -> bool:
     return layout not in TiffImagePlugin.OPEN_INFO
 
 
+def _refuse_size(size: int) -> None:
+    # Pillow's own images have up to four bytes a pixel.
+    if not safe(size // 4):
+        raise UnusableImageError(f"needs {size} bytes, more than any safe image")
+
+
 def _pixels(page: TiffPage, data: bytes) -> npt.NDArray[Any]:
     """The page (H, W, C) from strips or tiles that must all be there and be whole."""
     strips = list(zip(page.dataoffsets, page.databytecounts, strict=True))
@@ -85,9 +92,10 @@ def _pixels(page: TiffPage, data: bytes) -> npt.NDArray[Any]:
         part, position, shape = page.decode(data[start : start + size], number)
         if part is None or part.shape != shape:
             raise UnusableImageError("cannot be decoded: image file is truncated")
-        plane, *corner, _ = position
-        depth, top, left = corner
-        whole[plane, depth : depth + shape[0], top : top + shape[1], left : left + shape[2]] = part
+        plane, depth, top, left, _ = position
+        place = whole[plane, depth : depth + shape[0], top : top + shape[1], left : left + shape[2]]
+        # Tiles at the right and lower edge stand out.
+        place[...] = part[:, : place.shape[1], : place.shape[2]]
     # Planes come first where channels lie apart.
     return np.moveaxis(whole[:, 0], 0, 2).reshape(page.imagelength, page.imagewidth, page.samplesperpixel)
 
