@@ -40,7 +40,7 @@ CASES: list[tuple[str, str, int, bool, dict[str, Any]]] = [
 ]
 
 
-def by_pillow(path: bytes, _: np.ndarray) -> np.ndarray:
+def by_pillow(path: bytes, _: np.ndarray | None = None) -> np.ndarray:
     """The way without fast decoders."""
     return decode_with_pillow(Path(os.fsdecode(path)).read_bytes())
 
@@ -76,11 +76,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
-    print(
-        f"{'':16s}"
-        + "".join(f"{w} {n} thr".rjust(10)[-10:] for w in ("Pil", "fast") for n in (1, 2))
-        + "   gain 1    gain 2"
-    )
+    heads = ("Pillow 1", "Pillow 2", "fast 1", "fast 2", "gain 1", "gain 2")
+    print(" " * 16 + "".join(f"{head:>10s}" for head in heads))
     with tempfile.TemporaryDirectory() as place:
         for name, form, side, resize, options in CASES:
             folder = Path(place) / name
