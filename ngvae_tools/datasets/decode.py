@@ -1,137 +1,110 @@
-"""Decode one image file with Pillow into an array (H, W, C), or say why not."""
+"""Decode one image file into an array (H, W, C), or say why not.
+
+Pillow is the judge: plain PNG, JPEG and TIFF files take a faster decoder that gives the same pixels, and whatever
+that one does not know, or fails at, is read or refused as Pillow does. Only TIFF layouts unknown to Pillow go on
+to tifffile.
+"""
 
 from __future__ import annotations
 
-import io
-from functools import cache
+import os
+import stat
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
-from ngvae_tools.datasets.base import NON_FINITE
+from ngvae_tools.datasets import jpeg, png, tiff
+from ngvae_tools.datasets.pillow import UnusableImageError, decode_with_pillow, formats, reason, suffixes
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy.typing as npt
 
-# Pillow names these formats but cannot decode them everywhere; EPS it hands to an outside program.
-_LEFT_OUT = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
-_COMMON = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM")
-_AS_IS = frozenset({"L", "LA", "RGB", "RGBA", "F"})
-_WITH_ALPHA = frozenset({"PA", "RGBa", "La"})
+__all__ = ["MAX_FILE_BYTES", "UnusableImageError", "decode_bytes", "decode_file", "formats", "suffixes"]
+
+MAX_FILE_BYTES = 1 << 30
+"""Larger files are refused unread; the largest image that Pillow thinks safe has 0.7 GiB in 16-bit RGBA."""
+
+# Without waiting for a pipe that took a file's place; in binary mode where the system knows another.
+_READING = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
-class UnusableImageError(Exception):
-    """An image file that cannot be used; its text is the reason."""
-
-
-@cache
-def formats() -> tuple[str, ...]:
-    """Names of the formats that are decoded, the common ones first."""
-    Image.init()
-    known = [name for name in Image.ID if name not in _LEFT_OUT]
-    return tuple(sorted(known, key=lambda name: _COMMON.index(name) if name in _COMMON else len(_COMMON)))
-
-
-@cache
-def suffixes() -> frozenset[str]:
-    """File name endings that count as images, in lower case and with their dot."""
-    usable = set(formats())
-    return frozenset(suffix.lower() for suffix, name in Image.registered_extensions().items() if name in usable)
-
-
-def decode_file(path: Path) -> npt.NDArray[Any]:
+def decode_file(path: str | bytes | os.PathLike[str], out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
     """Decode an image file, see `decode_bytes`.
 
     Raises:
         UnusableImageError: For any reason, which its text gives.
     """
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UnusableImageError(_reason(error)) from error
-    return decode_bytes(data)
+        data = _contents(path)
+    except (OSError, MemoryError) as error:
+        raise UnusableImageError(reason(error)) from error
+    return decode_bytes(data, out)
 
 
-def decode_bytes(data: bytes) -> npt.NDArray[Any]:
+def decode_bytes(data: bytes, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
     """Decode an image file's bytes to (H, W, C), turned upright by its EXIF orientation.
 
     L and 1-bit: one channel of uint8 (1-bit as 0 and 255). LA: two. Palette: RGB, with transparency RGBA.
     CMYK, YCbCr, LAB, HSV: RGB. 16-bit and fitting 32-bit integers: one channel of uint16. F: one of float32.
-    Pillow reads colour with 16 bits a channel as 8 bits. A file with several frames or pages is no image; of a
-    camera's JPEG with previews (MPO) the first counts.
+    Pillow reads colour with 16 bits a channel as 8 bits. TIFF layouts beyond Pillow (several channels of float,
+    half and double floats, five channels of 16 bits) keep their channels, as uint8, uint16 or float32. A file with
+    several frames or pages is no image; of a camera's JPEG with previews (MPO) the first counts.
+
+    Args:
+        data: The file.
+        out: Where to decode to, without a copy, if its shape and dtype fit: then it is what is returned. Else, and
+            for files that Pillow reads, a new array is. After an error it may hold anything.
 
     Raises:
         UnusableImageError: For any reason, which its text gives.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=formats()) as image:
-            _refuse_bomb(image)
-            _refuse_stack(image)
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            array = _as_array(image)
-    except UnusableImageError:
-        raise
-    except Exception as error:
-        # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error and others.
-        raise UnusableImageError(_reason(error, empty=not data)) from error
-    if array.dtype == np.float32 and not np.isfinite(array).all():
-        raise UnusableImageError(NON_FINITE)
-    return array
+        image = _by_fast_decoder(data, out)
+    except MemoryError as error:
+        raise UnusableImageError(reason(error)) from error
+    if image is not None:
+        return image
+    try:
+        return decode_with_pillow(data)
+    except UnusableImageError as error:
+        if isinstance(error.__cause__, UnidentifiedImageError) and data.startswith(tiff.SIGNATURES):
+            from ngvae_tools.datasets.rare_tiff import decode_rare_tiff
+
+            image = decode_rare_tiff(data)
+        if image is None:
+            raise
+        return image
 
 
-def _refuse_bomb(image: Image.Image) -> None:
-    # Up to twice its limit Pillow only warns, and warnings cannot be caught in one thread alone.
-    limit, pixels = Image.MAX_IMAGE_PIXELS, image.width * image.height
-    if limit is not None and pixels > limit:
-        raise UnusableImageError(f"has {pixels} pixels, more than the safe {limit}")
+def _by_fast_decoder(data: bytes, out: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
+    if data.startswith(png.SIGNATURE):
+        return png.decode_png(data, out)
+    if data.startswith(jpeg.SIGNATURE):
+        return jpeg.decode_jpeg(data, out)
+    if data.startswith(tiff.SIGNATURES):
+        return tiff.decode_tiff(data, out)
+    return None
 
 
-def _refuse_stack(image: Image.Image) -> None:
-    # One of many pages would pass for the whole: a stack of 60 slices for one image.
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":
-        raise UnusableImageError(f"holds {frames} frames or pages; save each as a file of its own, or all as HDF5")
-
-
-def _as_array(image: Image.Image) -> npt.NDArray[Any]:
-    mode = image.mode
-    if mode.startswith("I"):
-        array = np.asarray(image)
-        if array.min() < 0 or array.max() > 65535:
-            raise UnusableImageError(f"holds integers from {array.min()} to {array.max()}, beyond 16 bits")
-        array = array.astype(np.uint16)
-    elif mode in _AS_IS:
-        array = np.asarray(image)
-    elif mode == "1":
-        array = np.asarray(image.convert("L"))
-    elif mode == "LAB":
-        array = np.asarray(_lab_to_rgb(image))
-    elif mode in _WITH_ALPHA or (mode == "P" and "transparency" in image.info):
-        array = np.asarray(image.convert("LA" if mode == "La" else "RGBA"))
-    else:
-        array = np.asarray(image.convert("RGB"))
-    return array[:, :, None] if array.ndim == 2 else array
-
-
-def _lab_to_rgb(image: Image.Image) -> Image.Image:
-    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-    converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-    if converted is None:
-        raise UnusableImageError("is in LAB colours, which could not be converted")
-    return converted
-
-
-def _reason(error: Exception, *, empty: bool = False) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "is not there any more, or is a broken link"
-    if isinstance(error, MemoryError):
-        return "needs more memory than there is"
-    if isinstance(error, UnidentifiedImageError):
-        return "is empty (0 bytes)" if empty else "is not an image in a format that Pillow decodes"
-    if isinstance(error, OSError) and error.strerror:
-        return f"cannot be opened: {error.strerror}"
-    return f"cannot be decoded: {error or type(error).__name__}"
+def _contents(path: str | bytes | os.PathLike[str]) -> bytes:
+    file = os.open(path, _READING)
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise UnusableImageError("is a folder" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
+        size = status.st_size
+        if size > MAX_FILE_BYTES:
+            raise UnusableImageError(f"is larger ({size} bytes) than any safe image ({MAX_FILE_BYTES})")
+        # One byte more than there should be: a shorter answer of the right length is the end.
+        data = os.read(file, size + 1)
+        if len(data) == size:
+            return data
+        parts, total = [data], len(data)
+        while part := os.read(file, min(1 << 20, MAX_FILE_BYTES + 1 - total)):
+            parts.append(part)
+            total += len(part)
+            if total > MAX_FILE_BYTES:
+                raise UnusableImageError(f"grows beyond any safe image ({MAX_FILE_BYTES} bytes)")
+        return b"".join(parts)
+    finally:
+        os.close(file)

@@ -58,6 +58,7 @@ class FolderImages:
         self._dtype = self._expected = check_request(image_shape, dtype, resize)
         self._shape = image_shape
         self.path = Path(path)
+        self._root = os.path.join(os.fsencode(self.path), b"")  # noqa: PTH118 (bytes, which pathlib does not take)
         self.resize = resize
         try:
             found = scan_folder(self.path)
@@ -105,7 +106,10 @@ class FolderImages:
         rejections: list[Rejection] = []
         for number in range(start, stop):
             try:
-                images[len(index)] = self._fitting(decode_file(self._file(number)))
+                row = images[len(index)]
+                image = decode_file(self._file(number), row)
+                if image is not row:
+                    row[...] = self._fitting(image)
             except UnusableImageError as error:
                 rejections.append(Rejection(number, os.fsdecode(self._names[number]), str(error)))
             else:
@@ -128,13 +132,13 @@ class FolderImages:
         digest = hashlib.sha256(b"ngvae-tools folder 1\0")
         for number, name in enumerate(self._names):
             try:
-                size = str(self._file(number).stat().st_size)
+                size = str(os.stat(self._file(number)).st_size)  # noqa: PTH116
             except OSError as error:
                 size = type(error).__name__
             digest.update(b"%s\0%s\0" % (name, size.encode()))
         for number in evenly_spaced(len(self), FINGERPRINT_FILES):
             try:
-                with self._file(number).open("rb") as file:
+                with open(self._file(number), "rb") as file:  # noqa: PTH123
                     digest.update(hashlib.file_digest(file, "sha256").digest())
             except OSError as error:
                 digest.update(type(error).__name__.encode() + b"\0")
@@ -149,8 +153,8 @@ class FolderImages:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _file(self, number: int) -> Path:
-        return self.path / os.fsdecode(self._names[number])
+    def _file(self, number: int) -> bytes:
+        return self._root + self._names[number]
 
     def _fitting(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """An image in the expected shape and dtype; `UnusableImageError` if it cannot be brought to it."""

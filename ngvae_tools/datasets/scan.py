@@ -5,10 +5,11 @@ from __future__ import annotations
 import heapq
 import os
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ngvae_tools.datasets.decode import suffixes
+from ngvae_tools.datasets.names import NameGatherer, PackedNames
+from ngvae_tools.datasets.pillow import suffixes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,8 +24,8 @@ class Scan:
         others: How many other files there are, by suffix in lower case.
     """
 
-    images: list[bytes] = field(default_factory=list)
-    others: Counter[str] = field(default_factory=Counter)
+    images: PackedNames
+    others: Counter[str]
 
 
 def scan_folder(root: Path) -> Scan:
@@ -37,7 +38,7 @@ def scan_folder(root: Path) -> Scan:
     Raises:
         OSError: A folder cannot be read.
     """
-    found = Scan()
+    images, others = NameGatherer(), Counter[str]()
     wanted = frozenset(os.fsencode(suffix) for suffix in suffixes())
     seen: set[tuple[int, int]] = set()
     links = [b""]
@@ -63,11 +64,10 @@ def scan_folder(root: Path) -> Scan:
                     else:
                         suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
                         if suffix in wanted and kind in {"file", "broken link"}:
-                            found.images.append(relative)
+                            images.add(relative)
                         else:
-                            found.others[os.fsdecode(suffix)] += 1
-    found.images.sort()
-    return found
+                            others[os.fsdecode(suffix)] += 1
+    return Scan(images.packed(), others)
 
 
 def _kind(entry: os.DirEntry[bytes]) -> Literal["folder", "file", "broken link", "other"]:
