@@ -75,7 +75,7 @@ class ChunkTable:
         def note(info: Any) -> bool | None:
             nonlocal seen
             seen += 1
-            offset = -1 if info.byte_offset is None or info.byte_offset > _LARGEST else info.byte_offset
+            offset = -1 if info.byte_offset is None else min(info.byte_offset, _LARGEST)
             pending.extend(info.chunk_offset)
             pending.extend((offset, min(info.size, _LARGEST), info.filter_mask))
             if len(pending) >= _AT_ONCE * (axes + 3):

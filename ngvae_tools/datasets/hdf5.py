@@ -64,28 +64,40 @@ class HDF5Images(RowImages):
         self._file: Any = None
         self._dataset: Any = None
         self._direct: ChunkedRows | ContiguousRows | Literal[False] | None = None
-        with slabs.open_file(self.path) as file:
-            self.key, dataset = slabs.find_images(file, dataset_key)
-            # An empty dataset has no shape.
-            self._settle(tuple(int(n) for n in dataset.shape or ()), dataset.dtype)
-            if dataset.id.get_storage_size() == 0:
-                raise DatasetError(
-                    f"{self._where} holds no image",
-                    expected="at least one stored image",
-                    found=f"shape {dataset.shape}, none of it ever written",
-                    remedy="write images to it, or name another dataset with --dataset-key",
-                )
-            # One layer of chunks: the next block may begin in the chunk where the last one ended.
-            chunks = dataset.chunks or dataset.shape
-            layer = chunks[0] * math.prod(self._stored) * self.dtype.itemsize
-            self._layout = ChunkLayout.of(dataset)
-            self._advice = advice(self.path, self.key, dataset, self._layout)
-            self.chunk_rows: int = dataset.chunks[0] if dataset.chunks else 1
-            count = math.prod(-(-n // c) for n, c in zip(dataset.shape[1:], chunks[1:], strict=True))
-            self._binary = slabs.find(file, "latents/values") is not None and is_binary(
-                lambda start, stop: np.asarray(dataset[start:stop]), self._length
+        try:
+            with slabs.open_file(self.path) as file:
+                self._cache = self._look_at(file, dataset_key)
+        except (OSError, RuntimeError) as error:
+            raise DatasetError(
+                f"{self.path} cannot be read",
+                expected="an undamaged HDF5 file",
+                found=str(error),
+                remedy="check the file, or write it again",
+            ) from error
+
+    def _look_at(self, file: Any, dataset_key: str | None) -> dict[str, int]:
+        """Find the images and how they lie; the options of a file that h5py reads them from."""
+        self.key, dataset = slabs.find_images(file, dataset_key)
+        # An empty dataset has no shape.
+        self._settle(tuple(int(n) for n in dataset.shape or ()), dataset.dtype)
+        if dataset.id.get_storage_size() == 0:
+            raise DatasetError(
+                f"{self._where} holds no image",
+                expected="at least one stored image",
+                found=f"shape {dataset.shape}, none of it ever written",
+                remedy="write images to it, or name another dataset with --dataset-key",
             )
-        self._cache = {
+        # One layer of chunks: the next block may begin in the chunk where the last one ended.
+        chunks = dataset.chunks or dataset.shape
+        layer = chunks[0] * math.prod(self._stored) * self.dtype.itemsize
+        self._layout = ChunkLayout.of(dataset)
+        self._advice = advice(self.path, self.key, dataset, self._layout)
+        self.chunk_rows: int = dataset.chunks[0] if dataset.chunks else 1
+        count = math.prod(-(-n // c) for n, c in zip(dataset.shape[1:], chunks[1:], strict=True))
+        self._binary = slabs.find(file, "latents/values") is not None and is_binary(
+            lambda start, stop: np.asarray(dataset[start:stop]), self._length
+        )
+        return {
             "rdcc_nbytes": min(max(2 * layer, _MIN_CACHE), _MAX_CACHE),
             "rdcc_nslots": min(max(101 * count, 10_007), 1_000_003),
         }
