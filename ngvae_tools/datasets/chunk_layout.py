@@ -15,6 +15,9 @@ from ngvae_tools.datasets.filters import Filters
 CACHE_BYTES = 2**30
 """Decoded rows that a data set keeps at most between reads, and while they are read."""
 
+SPARE_ROWS = 5
+"""Rows that a window has room for beyond its own, so that its chunks do not fall on the same lines of a CPU's cache."""
+
 _BLOCK = 1024
 _MAX_CHUNKS = 2**24
 
@@ -91,27 +94,21 @@ class ChunkLayout:
     @property
     def window_rows(self) -> int:
         """Rows of a window; the last one of a layer may have fewer."""
-        fitting = max(CACHE_BYTES // self.window_row_bytes, 1)
+        fitting = max(CACHE_BYTES // self.window_row_bytes - SPARE_ROWS, 1)
         if fitting >= self.chunks[0]:
             return self.chunks[0]
         return fitting - fitting % _BLOCK if fitting > _BLOCK else fitting
 
     def windows(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         """Layer, first row and end of each window that has a row with start <= row < stop."""
+        if start == stop:
+            return
         rows, length = self.chunks[0], self.window_rows
         for layer in range(start // rows, -(-stop // rows)):
             base, end = layer * rows, min((layer + 1) * rows, self.shape[0])
             first = base + max(start - base, 0) // length * length
             for low in range(first, min(stop, end), length):
                 yield layer, low, min(low + length, end)
-
-    def place(self, part: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-        """Where chunk `part` of a layer lies within an image, and which of its own pixels those are."""
-        at = np.unravel_index(part, self.counts[1:])
-        starts = [int(k) * c for k, c in zip(at, self.chunks[1:], strict=True)]
-        ends = [min(s + c, n) for s, c, n in zip(starts, self.chunks[1:], self.shape[1:], strict=True)]
-        inside = tuple(slice(s, e) for s, e in zip(starts, ends, strict=True))
-        return inside, tuple(slice(0, e - s) for s, e in zip(starts, ends, strict=True))
 
     def corner(self, layer: int, part: int) -> tuple[int, ...]:
         """The first index of a chunk along each axis."""

@@ -13,20 +13,22 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-Part: TypeAlias = "npt.NDArray[Any] | str | None"
-"""A decoded part (rows, ...); a text: why it cannot be decoded; None: never written."""
+Store: TypeAlias = "npt.NDArray[Any]"
+Decode: TypeAlias = "Callable[[Store, int], str | None]"
+"""Puts part k into a store; returns why it cannot be decoded, if so."""
 
 
 class Window:
-    """A range of rows in parts.
+    """A range of rows, decoded in parts.
 
     Attributes:
-        parts: One value a part, complete once `WindowCache.open` gives the window out.
+        store: The decoded rows, complete once `WindowCache.open` gives the window out.
+        reasons: One value a part: why it cannot be decoded, None for the others.
     """
 
-    def __init__(self, rows: int, parts: int, size: int) -> None:
-        self.parts: list[Part] = [None] * parts
-        self.size = size
+    def __init__(self, store: Store, rows: int, parts: int) -> None:
+        self.store = store
+        self.reasons: list[str | None] = [None] * parts
         self._served = np.zeros(rows, bool)
         self.begun = self.ended = self.users = 0
         self.failed = False
@@ -64,7 +66,7 @@ class WindowCache:
 
     @contextmanager
     def open(
-        self, key: Hashable, *, rows: int, parts: int, size: int, decode: Callable[[int], Part]
+        self, key: Hashable, *, rows: int, parts: int, make: Callable[[], Store], decode: Decode
     ) -> Iterator[Window]:
         """A window, decoded.
 
@@ -72,11 +74,11 @@ class WindowCache:
             key: What it is known by.
             rows: Its rows.
             parts: Its parts.
-            size: Its bytes.
-            decode: Gives part k; may be called from several threads at once. What it raises goes to its caller.
+            make: Gives an empty store for it.
+            decode: Puts part k there; called from several threads at once. What it raises goes to its caller.
         """
         while True:
-            window = self._take(key, rows, parts, size)
+            window = self._take(key, rows, parts, make)
             try:
                 self._fill(window, decode)
                 if not window.failed:
@@ -91,12 +93,13 @@ class WindowCache:
             for key in [key for key, window in self._windows.items() if not window.users]:
                 self._drop(key)
 
-    def _take(self, key: Hashable, rows: int, parts: int, size: int) -> Window:
+    def _take(self, key: Hashable, rows: int, parts: int, make: Callable[[], Store]) -> Window:
         with self._changed:
             while (window := self._windows.get(key)) is None or window.failed:
-                if window is None and self._make_room(size):
-                    window = self._windows[key] = Window(rows, parts, size)
-                    self._size += size
+                # Pages of a new store take no memory before they are written.
+                if window is None and self._make_room((store := make()).nbytes):
+                    window = self._windows[key] = Window(store, rows, parts)
+                    self._size += store.nbytes
                     break
                 self._changed.wait()
             self._windows.move_to_end(key)
@@ -111,15 +114,15 @@ class WindowCache:
             self._drop(idle)
         return True
 
-    def _fill(self, window: Window, decode: Callable[[int], Part]) -> None:
+    def _fill(self, window: Window, decode: Decode) -> None:
         while True:
             with self._changed:
                 number = window.begun
-                if number == len(window.parts) or window.failed:
+                if number == len(window.reasons) or window.failed:
                     break
                 window.begun += 1
             try:
-                window.parts[number] = decode(number)
+                window.reasons[number] = decode(window.store, number)
             except BaseException:
                 # Out of memory, or interrupted: whoever else waits for this window starts it again.
                 window.failed = True
@@ -127,10 +130,10 @@ class WindowCache:
             finally:
                 with self._changed:
                     window.ended += 1
-                    if window.failed or window.ended == len(window.parts):
+                    if window.failed or window.ended == len(window.reasons):
                         self._changed.notify_all()
         with self._changed:
-            self._changed.wait_for(lambda: window.failed or window.ended == len(window.parts))
+            self._changed.wait_for(lambda: window.failed or window.ended == len(window.reasons))
 
     def _give_back(self, key: Hashable, window: Window) -> None:
         with self._changed:
@@ -140,4 +143,4 @@ class WindowCache:
             self._changed.notify_all()
 
     def _drop(self, key: Hashable) -> None:
-        self._size -= self._windows.pop(key).size
+        self._size -= self._windows.pop(key).store.nbytes

@@ -15,16 +15,16 @@ def test_threads_decode_the_parts_of_one_window_together():
     meet = Barrier(2, timeout=10)
     decoded = []
 
-    def decode(number):
+    def decode(store, number):
         # Passes only if two threads decode at once.
         meet.wait()
         decoded.append(number)
-        return np.full(3, number)
+        store[number] = number
 
     def use(row):
-        with cache.open(0, rows=2, parts=4, size=50, decode=decode) as window:
+        with cache.open(0, rows=2, parts=4, make=lambda: np.empty(4, np.uint8), decode=decode) as window:
             window.serve(row, row + 1)
-            return [int(part[0]) for part in window.parts]
+            return window.store.tolist()
 
     with ThreadPoolExecutor(2) as pool:
         assert [*pool.map(use, range(2))] == [[0, 1, 2, 3]] * 2
@@ -38,16 +38,16 @@ def test_the_limit_holds_for_any_order_of_many_threads(limit):
     lock = Lock()
     held = most = 0
 
-    def decode(number):
+    def decode(store, number):
         time.sleep(0.0005)
-        return np.full(2, number)
+        store[number] = number
 
     def use(key):
         nonlocal held, most
-        with cache.open(key, rows=2, parts=2, size=10, decode=decode) as window:
+        with cache.open(key, rows=2, parts=2, make=lambda: np.empty(10, np.uint8), decode=decode) as window:
             with lock:
                 most = max(most, cache.size)
-            assert [int(part[0]) for part in window.parts] == [0, 1]
+            assert window.store[:2].tolist() == [0, 1]
             window.serve(0, 1 + int(key) % 2)
 
     order = np.random.default_rng(0).integers(0, 12, 400)
@@ -64,19 +64,18 @@ def test_what_fails_in_one_thread_is_started_again_by_the_others():
     meet = Barrier(2, timeout=10)
     seen = set()
 
-    def decode(number):
+    def decode(_, number):
         # Both threads are in the window when the first part fails, the first time.
         if number < 2 and number not in seen:
             seen.add(number)
             meet.wait()
             if number == 0:
                 raise MemoryError
-        return np.zeros(1)
 
     def use(_):
         try:
-            with cache.open(0, rows=1, parts=3, size=10, decode=decode) as window:
-                return len(window.parts)
+            with cache.open(0, rows=1, parts=3, make=lambda: np.empty(10, np.uint8), decode=decode) as window:
+                return len(window.reasons)
         except MemoryError:
             return "failed"
 
@@ -87,6 +86,6 @@ def test_what_fails_in_one_thread_is_started_again_by_the_others():
 
 def test_a_window_larger_than_the_limit_is_used_alone():
     cache = WindowCache(5)
-    with cache.open(0, rows=1, parts=1, size=50, decode=lambda _: np.zeros(1)) as window:
+    with cache.open(0, rows=1, parts=1, make=lambda: np.empty(50), decode=lambda *_: None) as window:
         window.serve(0, 1)
     assert cache.size == 0
