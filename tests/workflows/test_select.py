@@ -3,8 +3,6 @@ import json
 import math
 import os
 import shutil
-import subprocess
-import sys
 import threading
 
 import h5py
@@ -528,27 +526,3 @@ class TestOutput:
             select_latents(encoder, as_h5(tmp_path / "e.h5", images), folder / "out", overwrite=True)
         shutil.rmtree(folder / "out/shards", ignore_errors=True)
         assert {path.name: path.read_bytes() for path in (folder / "out").iterdir()} == before
-
-
-MEMORY = """
-import resource, sys
-from ngvae_tools import select_latents
-select_latents(sys.argv[1], sys.argv[2], sys.argv[3])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-"""
-
-
-def test_memory_does_not_grow_with_the_data(tmp_path):
-    Linear(4, (32, 32, 3)).save(tmp_path / "encoder.onnx")
-    peaks = []
-    for count in (10_000, 40_000):
-        data = tmp_path / f"{count}.h5"
-        with h5py.File(data, "w") as file:
-            images = file.create_dataset(
-                "images", (count, 32, 32, 3), np.uint8, chunks=(1024, 32, 32, 3), compression="gzip"
-            )
-            images[:1024] = images_of(1024, (32, 32, 3))
-        arguments = [sys.executable, "-c", MEMORY, tmp_path / "encoder.onnx", data, tmp_path / f"out-{count}"]
-        peaks.append(int(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout))
-    # 30,000 more images are 90,000 KiB of samples and 480 KiB of latents.
-    assert peaks[1] - peaks[0] < 12_000
