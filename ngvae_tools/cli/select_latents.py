@@ -51,7 +51,9 @@ def command(
     bootstrap: Annotated[
         int, typer.Option(help="Replicates behind the intervals; 0 for none.", min=0, max=10000)
     ] = REPLICATES,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run the encoder.")] = "auto",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "tensorrt"], typer.Option(help="Where to run the encoder.")
+    ] = "auto",
     batch_size: Annotated[
         int | None, typer.Option(help="Images of one run of the encoder [default: 32; 256 on a GPU].", min=1)
     ] = None,

@@ -18,9 +18,8 @@ from ngvae_tools.inference.facts import ModelFacts, Outcome, Port, shape_text
 from ngvae_tools.inference.inputs import CHANNELS, MAX_SAMPLES, ImageShape
 from ngvae_tools.inference.onnx_file import read_model
 from ngvae_tools.inference.providers import (
-    CUDA,
     available_cpus,
-    cuda_refused,
+    check_provider,
     providers_for,
 )
 from ngvae_tools.inference.running import Model, filled
@@ -141,7 +140,7 @@ class DecoderSession:
 
     Args:
         path: The ONNX file.
-        device: `auto`, `cpu` or `cuda`; an explicit `cuda` never falls back to the CPU.
+        device: `auto`, `cpu`, `cuda` or `tensorrt`; an explicit one never falls back to the CPU.
         threads: Threads of the CPU provider; all available ones by default.
         output_options: Layout and range of the images, for models from elsewhere.
 
@@ -170,7 +169,7 @@ class DecoderSession:
         output_options: OutputOptions | None = None,
     ) -> None:
         self.path = path
-        providers = providers_for(device)
+        choice = providers_for(device)
         options = output_options or OutputOptions()
         with _as_decoder(path):
             with Trial(path) as trial:
@@ -189,14 +188,13 @@ class DecoderSession:
         self.notes = list(plan.notes)
         self._model = Model(
             model.proto.SerializeToString(),
-            providers=providers,
+            choice=choice,
             threads=threads or available_cpus(),
             seconds_per_image=plan.seconds_per_image,
             refusal=partial(_unfit, path),
         )
         self.provider = self._model.provider
-        if device == "cuda" and self.provider != CUDA:
-            raise cuda_refused(f"a session on {self.provider}")
+        check_provider(device, choice, self.provider)
 
     def decode(self, z: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """Images for latents.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from contextlib import suppress
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -12,11 +13,30 @@ from ngvae_tools.errors import DeviceError, MissingDependencyError, OptionError
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
-DEVICES = ("auto", "cpu", "cuda")
+TENSORRT = "TensorrtExecutionProvider"
+DEVICES = ("auto", "cpu", "cuda", "tensorrt")
 
 # TF32 would make a GPU's latents differ from a CPU's in the third digit; HEURISTIC avoids a new search for
 # every batch shape.
 CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+# TensorRT rounds to TF32 by itself unless the environment variable NVIDIA_TF32_OVERRIDE=0 forbids it; its engines stay
+# in float32. It was never run by the developers.
+TENSORRT_OPTIONS = {"trt_fp16_enable": "0"}
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderChoice:
+    """What to ask onnxruntime for.
+
+    Attributes:
+        wanted: The provider that must run a session; None where any may.
+        providers: Names and options, in order of preference.
+        plugins: Devices of a provider that is a plugin, in place of `providers`.
+    """
+
+    wanted: str | None
+    providers: tuple[Any, ...] = ()
+    plugins: tuple[Any, ...] = ()
 
 
 def require_onnxruntime() -> ModuleType:
@@ -38,12 +58,12 @@ def require_onnxruntime() -> ModuleType:
     return module
 
 
-def providers_for(device: str) -> list[Any]:
-    """The providers to ask for, in order.
+def providers_for(device: str) -> ProviderChoice:
+    """The providers to ask for; those that are plugins are found among the devices that onnxruntime discovered.
 
     Raises:
         OptionError: The device is unknown.
-        DeviceError: `cuda` was asked for and this onnxruntime has no CUDA provider.
+        DeviceError: `cuda` or `tensorrt` was asked for and this onnxruntime does not have it.
         MissingDependencyError: No onnxruntime is installed.
     """
     if device not in DEVICES:
@@ -54,21 +74,43 @@ def providers_for(device: str) -> list[Any]:
             remedy="pass another --device",
         )
     available = require_onnxruntime().get_available_providers()
-    if device == "cuda" and CUDA not in available:
-        raise cuda_refused(f"an onnxruntime that offers {', '.join(available)}")
-    if device == "cpu" or CUDA not in available:
-        return [CPU]
-    return [(CUDA, CUDA_OPTIONS), CPU]
+    if device == "cpu":
+        return ProviderChoice(CPU, (CPU,))
+    wanted = TENSORRT if device == "tensorrt" else CUDA
+    if wanted in available:
+        known = [(TENSORRT, TENSORRT_OPTIONS)] if device == "tensorrt" else []
+        return ProviderChoice(None if device == "auto" else wanted, (*known, (CUDA, CUDA_OPTIONS), CPU))
+    if plugins := plugin_devices(wanted):
+        return ProviderChoice(None if device == "auto" else wanted, plugins=plugins)
+    if device != "auto":
+        raise device_refused(device, f"an onnxruntime that offers {', '.join(available)}")
+    return ProviderChoice(None, (CPU,))
 
 
-def cuda_refused(found: str) -> DeviceError:
-    """The error of an explicit `cuda` that cannot be had; there is no silent fallback."""
+def plugin_devices(provider: str) -> tuple[Any, ...]:
+    """The devices that a plugin of this name found; none where onnxruntime knows no plugins."""
+    discover = getattr(require_onnxruntime(), "get_ep_devices", None)
+    return () if discover is None else tuple(found for found in discover() if found.ep_name == provider)
+
+
+def device_refused(device: str, found: str) -> DeviceError:
+    """The error of an explicit device that cannot be had; there is no silent fallback."""
     return DeviceError(
-        "the encoder cannot run on --device cuda",
-        expected="onnxruntime-gpu with a CUDA device it can use",
+        f"the encoder cannot run on --device {device}",
+        expected="onnxruntime-gpu with a CUDA device it can use" + (" and TensorRT" if device == "tensorrt" else ""),
         found=found,
         remedy="install 'ngvae-tools[gpu]' in an environment without onnxruntime, or use --device cpu or auto",
     )
+
+
+def check_provider(device: str, choice: ProviderChoice, provider: str) -> None:
+    """Refuse a session that runs elsewhere than was asked for.
+
+    Raises:
+        DeviceError: It does.
+    """
+    if choice.wanted is not None and provider != choice.wanted:
+        raise device_refused(device, f"a session on {provider}")
 
 
 @functools.cache

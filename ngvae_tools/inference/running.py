@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ngvae_tools.errors import ContractError
-from ngvae_tools.inference.providers import require_onnxruntime, share_bounded_memory
+from ngvae_tools.inference.providers import CPU, ProviderChoice, require_onnxruntime, share_bounded_memory
 from ngvae_tools.inference.watchdog import RunTooLongError, Watchdog
 
 RUN_SECONDS = 60.0
@@ -25,7 +26,7 @@ class Model:
 
     Args:
         data: The model's bytes.
-        providers: Execution providers, in order of preference.
+        choice: Execution providers to ask for.
         threads: Threads of the CPU provider.
         seconds_per_image: What the trial took for one image.
         refusal: Makes the error of a file that cannot be used.
@@ -35,7 +36,7 @@ class Model:
     """
 
     def __init__(
-        self, data: bytes, *, providers: list[Any], threads: int, seconds_per_image: float, refusal: Refusal
+        self, data: bytes, *, choice: ProviderChoice, threads: int, seconds_per_image: float, refusal: Refusal
     ) -> None:
         self._refusal = refusal
         self._seconds_per_image = seconds_per_image
@@ -47,9 +48,17 @@ class Model:
         if share_bounded_memory():
             options.add_session_config_entry("session.use_env_allocators", "1")
         try:
-            self._session = onnxruntime.InferenceSession(data, options, providers=providers)
+            if choice.plugins:
+                options.add_provider_for_devices(list(choice.plugins), {})
+                self._session = onnxruntime.InferenceSession(data, options)
+            else:
+                self._session = onnxruntime.InferenceSession(data, options, providers=list(choice.providers))
         except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no public base
             raise refusal("an ONNX model that onnxruntime can run", _first_line(error), "export it again") from None
+
+        self.device = "cpu" if self.provider == CPU else "cuda"
+        # On a GPU one run after the other, which the buffers of one batch serve; meanwhile other threads decode.
+        self._bound = None if self.device == "cpu" else BoundSession(self._session, self.device)
 
     @property
     def provider(self) -> str:
@@ -80,12 +89,48 @@ class Model:
         seconds = RUN_SECONDS + RUN_FACTOR * self._seconds_per_image * len(fed)
         try:
             with self._watchdog.limit(seconds) as options:
+                if self._bound is not None:
+                    return self._bound.run(outputs, name, fed, options)
                 return list(self._session.run(list(outputs), {name: fed}, options))
         except RunTooLongError:
             expected = f"a run of {len(fed)} {what} within {seconds:.0f} s"
             raise self._refusal(expected, "one that did not end", remedies[0]) from None
         except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no public base
             raise self._refusal("a graph that runs", _first_line(error), remedies[1]) from None
+
+
+class BoundSession:
+    """Runs with buffers on the device that are made once for each shape of batch, one run at a time.
+
+    Args:
+        session: The session.
+        device: onnxruntime's name of the device that the input lies on.
+    """
+
+    def __init__(self, session: Any, device: str) -> None:
+        self._session = session
+        self._device = device
+        self._lock = threading.Lock()
+        self._inputs: dict[tuple[str, tuple[int, ...], str], Any] = {}
+
+    def run(
+        self, outputs: Sequence[str], name: str, fed: npt.NDArray[Any], options: Any = None
+    ) -> list[npt.NDArray[Any]]:
+        """The outputs, copied to the host."""
+        fed = np.ascontiguousarray(fed)
+        with self._lock:
+            key = (name, fed.shape, fed.dtype.str)
+            if key in self._inputs:
+                self._inputs[key].update_inplace(fed)
+            else:
+                value = require_onnxruntime().OrtValue
+                self._inputs[key] = value.ortvalue_from_numpy(fed, self._device, 0)
+            binding = self._session.io_binding()
+            binding.bind_ortvalue_input(name, self._inputs[key])
+            for output in outputs:
+                binding.bind_output(output, self._device, 0)
+            self._session.run_with_iobinding(binding, options)
+            return list(binding.copy_outputs_to_cpu())
 
 
 def filled(batch: npt.NDArray[Any], fixed: int | None) -> npt.NDArray[Any]:

@@ -21,7 +21,7 @@ from ngvae_tools.inference.providers import (
     CPU,
     CUDA,
     available_cpus,
-    cuda_refused,
+    check_provider,
     providers_for,
     require_onnxruntime,
 )
@@ -48,7 +48,7 @@ class EncoderSession:
 
     Args:
         path: The ONNX file.
-        device: `auto`, `cpu` or `cuda`; an explicit `cuda` never falls back to the CPU.
+        device: `auto`, `cpu`, `cuda` or `tensorrt`; an explicit one never falls back to the CPU.
         threads: Threads of the CPU provider; all available ones by default.
         at_once: Runs that are made at the same time; each then takes its share of memory.
         heads: Names of the outputs, for models from elsewhere.
@@ -86,7 +86,7 @@ class EncoderSession:
         image_shape: ImageShape | Callable[[], ImageShape] | None = None,
     ) -> None:
         self.path = path
-        providers = providers_for(device)
+        choice = providers_for(device)
         options = input_options or InputOptions()
         with Trial(path) as trial:
             facts = trial.facts()
@@ -110,16 +110,16 @@ class EncoderSession:
         self.family: PosteriorFamily = law_of(path, self.metadata, plan)
         self.notes = assumptions(metadata, plan, self._input, self._latents)
         self._batch = self._input.fixed_batch or max(BATCH_BYTES // at_once // max(outcome.bytes_per_image, 1), 1)
+        self._padded: int | None = None
         self._model = Model(
             _whole(path, trial.data, facts),
-            providers=providers,
+            choice=choice,
             threads=threads or available_cpus(),
             seconds_per_image=outcome.seconds_per_image,
             refusal=partial(unfit, path),
         )
         self.provider = self._model.provider
-        if device == "cuda" and self.provider != CUDA:
-            raise cuda_refused(f"a session on {self.provider}")
+        check_provider(device, choice, self.provider)
         if device == "auto" and self.provider == CPU and CUDA in require_onnxruntime().get_available_providers():
             self.notes.append("CUDA is offered by onnxruntime but did not start; the encoder ran on the CPU.")
 
@@ -150,9 +150,13 @@ class EncoderSession:
             return Heads(nothing, None if self.second_head is None else nothing)
         return self._latents.heads([np.concatenate(arrays) for arrays in zip(*pieces, strict=True)])
 
+    def pad_batches(self, size: int) -> None:
+        """Fill smaller batches up to this size, so that a GPU sees one shape alone; the results stay the same."""
+        self._padded = min(size, self._batch)
+
     def _run(self, samples: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         count = len(samples)
-        samples = filled(samples, self._input.fixed_batch)
+        samples = filled(samples, self._input.fixed_batch or self._padded)
         arrays = self._model.run(
             self._heads.outputs,
             self._input.name,

@@ -14,7 +14,7 @@ from ngvae_tools.contract import Resize
 from ngvae_tools.datasets import ImageDataset
 from ngvae_tools.errors import OptionError, TooManyRejectedError
 from ngvae_tools.inference.local import Done, run_shards
-from ngvae_tools.inference.providers import CUDA
+from ngvae_tools.inference.providers import CPU
 from ngvae_tools.inference.session import EncoderSession, HeadNames, InputOptions
 from ngvae_tools.inference.shard_file import read_shard
 from ngvae_tools.inference.shards import ShardSettings, available_workers
@@ -62,7 +62,7 @@ class EncodeOptions:
     """How to read the model and the data, and who does the work.
 
     Attributes:
-        device: `auto`, `cpu` or `cuda`.
+        device: `auto`, `cpu`, `cuda` or `tensorrt`.
         batch_size: Images of one run of the encoder; None for 32, or 256 on a GPU.
         workers: Workers; None for one a processor.
         engine: `local`, or `ray` for a Ray cluster.
@@ -221,20 +221,23 @@ def open_pass(model: Path, data: Path, options: EncodeOptions) -> Iterator[OpenP
     )
     with open_images(session, data, options.dataset_key, options.resize) as dataset:
         said = fit_floats(session, dataset)
+        batch_size = options.batch_size or default_batch_size(session)
+        if session.provider != CPU:
+            session.pad_batches(batch_size)
         encoding = EncodingPass.of(
             session,
             dataset,
             dataset_key=options.dataset_key,
             data_notes=said,
             input_options=options.input_options,
-            settings=ShardSettings(options.batch_size or default_batch_size(session), options.bootstrap),
+            settings=ShardSettings(batch_size, options.bootstrap),
         )
         yield OpenPass(session, dataset, encoding, options, model, data)
 
 
 def default_batch_size(session: EncoderSession) -> int:
     """Small batches stay in a CPU's cache; a GPU wants large ones."""
-    return 256 if session.provider == CUDA else 32
+    return 32 if session.provider == CPU else 256
 
 
 def encode_options_of(options: EncodeOptions | None, given: dict[str, Any]) -> EncodeOptions:

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -9,7 +10,8 @@ from onnx import TensorProto, helper
 
 from ngvae_tools.contract import METADATA_KEY
 from ngvae_tools.errors import ContractError, DeviceError, OptionError
-from ngvae_tools.inference.providers import CUDA, require_onnxruntime
+from ngvae_tools.inference.providers import CPU, CUDA, plugin_devices, require_onnxruntime
+from ngvae_tools.inference.running import BoundSession
 from ngvae_tools.inference.session import EncoderSession, HeadNames, InputOptions
 
 
@@ -266,6 +268,58 @@ class TestDevices:
         session = EncoderSession(linear.save(tmp_path / "m.onnx"), device="cuda")
         assert session.provider == CUDA
         images = images_of(8)
+        assert_exact(heads_of(session, images), linear.heads(images))
+
+    @pytest.mark.gpu
+    def test_cuda_latents_are_those_of_the_cpu(self, tmp_path):
+        rng = np.random.default_rng(0)
+        path = Path(__file__).parents[2] / "sample_data/encoder.onnx"
+        cuda, cpu = (EncoderSession(path, device=device) for device in ("cuda", "cpu"))
+        cuda.pad_batches(64)
+        for count in (64, 5, 64, 63):
+            images = rng.integers(0, 256, (count, *cuda.metadata.image_shape), dtype=np.uint8)
+            one, other = heads_of(cuda, images), heads_of(cpu, images)
+            for a, b in zip(one, other, strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+    def test_tensorrt_never_falls_back(self, tmp_path, linear):
+        if "TensorrtExecutionProvider" in require_onnxruntime().get_available_providers():
+            pytest.skip("TensorRT is offered here")
+        with pytest.raises(DeviceError, match="--device tensorrt"):
+            EncoderSession(linear.save(tmp_path / "m.onnx"), device="tensorrt")
+
+    def test_providers_that_are_plugins_are_discovered(self, tmp_path, linear, monkeypatch):
+        """The CPU's own provider is found as plugins are; here it stands for one of CUDA."""
+        onnxruntime = require_onnxruntime()
+        (device,) = [found for found in onnxruntime.get_ep_devices() if found.ep_name == CPU]
+        assert plugin_devices(CPU) == (device,)
+        assert plugin_devices("NoExecutionProvider") == ()
+        path = linear.save(tmp_path / "m.onnx")
+        monkeypatch.setattr("ngvae_tools.inference.providers.plugin_devices", lambda _: (device,))
+        session = EncoderSession(path, device="auto")
+        assert session.provider == CPU
+        images = images_of(8)
+        assert_exact(heads_of(session, images), linear.heads(images))
+        with pytest.raises(DeviceError, match="found a session on CPUExecutionProvider"):
+            EncoderSession(path, device="cuda")
+
+    def test_bound_buffers_give_the_same(self, tmp_path, linear):
+        onnxruntime = require_onnxruntime()
+        session = onnxruntime.InferenceSession(linear.save(tmp_path / "m.onnx"), providers=[CPU])
+        bound = BoundSession(session, "cpu")
+        names = [output.name for output in session.get_outputs()]
+        for count, seed in ((8, 0), (3, 1), (8, 2), (8, 3)):
+            fed = images_of(count, seed=seed)
+            expected = session.run(names, {session.get_inputs()[0].name: fed})
+            found = bound.run(names, session.get_inputs()[0].name, fed)
+            for one, other in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+    @pytest.mark.parametrize("count", [0, 1, 31, 32, 33, 70])
+    def test_padded_batches_give_the_same(self, tmp_path, linear, count):
+        session = EncoderSession(linear.save(tmp_path / "m.onnx"), threads=1)
+        session.pad_batches(32)
+        images = images_of(count)
         assert_exact(heads_of(session, images), linear.heads(images))
 
     def test_an_unknown_device(self, tmp_path, linear):

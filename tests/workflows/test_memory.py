@@ -59,9 +59,7 @@ def test_a_million_rows(tmp_path):
     for count in (100_000, 1_000_000):
         data = write_rows(tmp_path / f"{count}.h5", count, SHAPE)
         peaks.append(peak(encoder, data, tmp_path / f"out-{count}"))
-    print(
-        f"rows: {peaks[0] / 1e6:.0f} MB for 100,000, {peaks[1] / 1e6:.0f} MB for 1,000,000, {peaks[1] / peaks[0]:.3f}"
-    )
+    show("rows", peaks, f"{peaks[1] / peaks[0]:.3f} of it")
     assert peaks[1] <= 1.1 * peaks[0]
 
 
