@@ -1,6 +1,8 @@
 """Reading 64x64x3 images of HDF5 layouts in blocks of 1,024 in order: `python tests/benchmarks/hdf5_layouts.py`.
 
 Each case runs in a process of its own. Peak memory is the growth of that process's resident memory while it reads.
+Cores are processor time over wall time: below the number of threads where others use the machine, or where threads
+wait for each other; processor time an image does not depend on the former.
 """
 
 from __future__ import annotations
@@ -48,14 +50,14 @@ def peak_kib() -> int:
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
 
 
-def stream(read: Callable[[int, int], object], threads: int) -> float:
-    """Images a second."""
+def stream(read: Callable[[int, int], object], threads: int) -> tuple[float, float]:
+    """Images a second, and processor time in microseconds an image."""
     ranges = [(k, min(k + BLOCK, IMAGES)) for k in range(0, IMAGES, BLOCK)]
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(lambda r: read(*r) and None, ranges):
             pass
-    return IMAGES / (time.perf_counter() - start)
+    return IMAGES / (time.perf_counter() - start), (time.process_time() - used) / IMAGES * 1e6
 
 
 def one(path: Path, how: str, threads: int) -> None:
@@ -70,7 +72,7 @@ def one(path: Path, how: str, threads: int) -> None:
             dataset = file["images"]
             before = peak_kib()
             speed = stream(lambda a, b: len(dataset[a:b]), threads)
-    print(json.dumps([speed, (peak_kib() - before) / 1024]))
+    print(json.dumps([*speed, (peak_kib() - before) / 1024]))
 
 
 def main() -> None:
@@ -78,7 +80,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         one(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
         return
-    found: dict[tuple[str, str, int], tuple[float, float]] = {}
+    found: dict[tuple[str, str, int], tuple[float, float, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for number, (name, options) in enumerate(LAYOUTS.items()):
             path = Path(folder) / f"{number}.h5"
@@ -89,15 +91,18 @@ def main() -> None:
                         json.loads(subprocess.check_output([sys.executable, __file__, path, how, str(threads)]))
                         for _ in range(1 if how == "h5py" and "8192" in name else RUNS)
                     ]
-                    found[name, how, threads] = (max(r[0] for r in runs), max(r[1] for r in runs))
+                    found[name, how, threads] = (*max(runs)[:2], max(r[2] for r in runs))
             with HDF5Images(path) as dataset:
                 print(f"{name}: {dataset.layout_advice() or 'nothing to advise'}")
             path.unlink()
     unit = found["gzip, chunks (64, 64, 64, 3)", "ours", 1][0]
-    print(f"{'layout':30}{'reader':8}{'threads':>8}{'images/s':>12}{'ratio':>8}{'over h5py':>11}{'peak MiB':>10}")
-    for (name, how, threads), (speed, peak) in found.items():
+    titles = ("reader", "threads", "images/s", "ratio", "over h5py", "CPU us", "cores", "peak MiB")
+    print("layout".ljust(30) + "".join(title.rjust(11) for title in titles))
+    for (name, how, threads), (speed, used, peak) in found.items():
         over = speed / found[name, "h5py", threads][0]
-        print(f"{name:30}{how:8}{threads:8}{speed:12,.0f}{speed / unit:8.2f}{over:11.2f}{peak:10,.0f}")
+        ratios = (f"{speed / unit:.2f}", f"{over:.2f}", f"{used:.1f}", f"{used * speed / 1e6:.2f}")
+        row = (how, str(threads), f"{speed:,.0f}", *ratios, f"{peak:,.0f}")
+        print(name.ljust(30) + "".join(cell.rjust(11) for cell in row))
 
 
 if __name__ == "__main__":
