@@ -3,7 +3,9 @@
 import io
 import os
 import struct
+import tracemalloc
 
+import imagecodecs
 import numpy as np
 import pytest
 import simplejpeg
@@ -230,6 +232,32 @@ def test_tiff_with_fewer_rows_than_it_says_is_refused(rows):
                 entry = struct.pack("<HHI", tag, kind, 1)
                 data = data.replace(entry + struct.pack("<" + form, rows), entry + struct.pack("<" + form, 21))
         assert isinstance(outcome(decode_bytes, data), str)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_whatever_is_broken_ends_as_an_image_or_a_reason():
+    options = [{}, {"compression": "zlib", "rowsperstrip": 5}, {"compression": "lzma"}, {"tile": (16, 16)}]
+    files = [*FOR_PILLOW.values(), *(by_tifffile(RARE, **some) for some in options)]
+    rng = np.random.default_rng(11)
+    for number in range(1500):
+        found = outcome(decode_bytes, broken(files[number % len(files)], rng))
+        assert found if isinstance(found, str) else found.ndim == 3
+
+
+@pytest.mark.parametrize("array", [RARE, RARE.astype(np.uint8)])
+def test_a_strip_that_holds_far_more_than_the_image_is_not_unpacked_whole(array):
+    data, more = by_tifffile(array, compression="zlib"), imagecodecs.zlib_encode(array.tobytes() + bytes(1 << 26))
+    tag = struct.pack("<HHI", 273, 4, 1)
+    at = data.index(tag) + 8
+    data = data[:at] + struct.pack("<I", len(data)) + data[at + 4 :] + more
+    at = data.index(struct.pack("<HH", 279, 4)) + 8
+    data = data[:at] + struct.pack("<I", len(more)) + data[at + 4 :]
+    tracemalloc.start()
+    found = outcome(decode_bytes, data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert isinstance(found, str) or same(found, array)
+    assert peak < 1 << 24
 
 
 def test_rare_tiff_bombs_are_refused_before_they_are_unpacked(monkeypatch):
