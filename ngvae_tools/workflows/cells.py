@@ -21,6 +21,7 @@ import numpy as np
 
 from ngvae_tools.datasets import open_dataset
 from ngvae_tools.datasets.base import ImageDataset
+from ngvae_tools.datasets.places import Place, place_of
 from ngvae_tools.errors import OptionError, OutputError, RecordError, TrainingDivergedError
 from ngvae_tools.files import output_errors, write_text
 from ngvae_tools.record import REPLICATES, AnalysisRecord
@@ -61,7 +62,7 @@ class Cell:
     """
 
     name: str
-    data: Path
+    data: Place
     config: TrainingConfig
     dataset_key: str | None = None
     labels: str | None = None
@@ -78,7 +79,7 @@ class Cell:
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Cell:
         """Build from `to_json`."""
-        return cls(**{**raw, "data": Path(raw["data"]), "config": TrainingConfig(**raw["config"])})
+        return cls(**{**raw, "data": place_of(raw["data"]), "config": TrainingConfig(**raw["config"])})
 
     @property
     def expected_epochs(self) -> int:
@@ -239,7 +240,7 @@ def _cores() -> int:
 
 def _requests(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """What each cell is, with its fingerprint: the same for the same configuration and the same data."""
-    data: dict[tuple[Path, str | None, str | None], tuple[str, str | None]] = {}
+    data: dict[tuple[Place, str | None, str | None], tuple[str, str | None]] = {}
     requests = []
     for cell in cells:
         key = (cell.data, cell.dataset_key, cell.labels)

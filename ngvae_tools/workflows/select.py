@@ -19,6 +19,7 @@ from ngvae_tools.analysis.selection import check_rule
 from ngvae_tools.analysis.survey import Findings, Survey
 from ngvae_tools.contract import Resize
 from ngvae_tools.datasets import ImageDataset
+from ngvae_tools.datasets.places import name_of, place_of
 from ngvae_tools.errors import DatasetError, OptionError, OutputError
 from ngvae_tools.files import output_errors, refuse_existing, sha256_of
 from ngvae_tools.inference.providers import CUDA
@@ -127,7 +128,7 @@ def select_latents(
     started = time.perf_counter()
     _check_positive("--batch-size", batch_size)
     _check_positive("--threads", threads)
-    encoder_path, data_path = encoder_of(Path(model)), Path(data)
+    encoder_path, data_path = encoder_of(Path(model)), place_of(data)
     folder = Path(output) if output is not None else default_output(Path(model), data_path)
     for name in (RECORD_NAME, LATENTS_NAME, REJECTED_NAME):
         refuse_existing(folder / name, overwrite=overwrite)
@@ -188,9 +189,9 @@ def select_latents(
     return record
 
 
-def default_output(model: Path, data: Path) -> Path:
+def default_output(model: Path, data: str | os.PathLike[str]) -> Path:
     """The folder that a result goes to when none is named: after model and data, in the current folder."""
-    return Path(f"{model.resolve().stem}-{data.resolve().stem}")
+    return Path(f"{model.resolve().stem}-{name_of(place_of(data))}")
 
 
 def default_batch_size(session: EncoderSession) -> int:
@@ -248,7 +249,7 @@ def _stream(
     if survey.n_images == 0:
         reason, count = reasons.most_common(1)[0]
         raise DatasetError(
-            f"no image of {dataset.path} can be used",
+            f"no image of {dataset.location} can be used",
             expected="images that fit the encoder",
             found=f"{n_rejected} of {n_rejected} unfit, {count} of them because each {reason}",
             remedy="name the data that the encoder was made for, or pass --resize where only the size differs",

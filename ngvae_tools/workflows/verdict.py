@@ -117,7 +117,7 @@ def analysis_record(
     return AnalysisRecord(
         model=model_info(session),
         data=DataInfo(
-            path=str(dataset.path.resolve()),
+            path=dataset.location,
             kind=dataset.kind,
             fingerprint=dataset.fingerprint(),
             n_images=len(dataset),
