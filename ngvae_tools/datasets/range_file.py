@@ -7,7 +7,6 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from ngvae_tools.datasets.inflating import TruncatedError
-from ngvae_tools.errors import DatasetError
 
 if TYPE_CHECKING:
     from ngvae_tools.datasets.sources import Source
@@ -21,15 +20,11 @@ class RangeFile(io.RawIOBase):
     Args:
         source: The file.
         block: Bytes of one request at least.
-
-    Attributes:
-        failure: The last error of the storage; libraries in C turn it into one that says less.
     """
 
     def __init__(self, source: Source, block: int) -> None:
         self._source, self._block, self._size, self._place = source, block, source.size, 0
         self._kept: OrderedDict[int, bytes] = OrderedDict()
-        self.failure: DatasetError | None = None
 
     def __repr__(self) -> str:
         # What h5py calls the file.
@@ -64,9 +59,6 @@ class RangeFile(io.RawIOBase):
             data = b"".join(self._blocks(first, last))
         except TruncatedError as error:
             raise OSError(str(error)) from error
-        except DatasetError as error:
-            self.failure = error
-            raise
         start = self._place - first * self._block
         view[:length] = data[start : start + length]
         self._place += length

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections import deque
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import h5py
 
@@ -14,6 +16,7 @@ from ngvae_tools.datasets.sources import source_of
 from ngvae_tools.errors import DatasetError
 
 GUESSED_KEYS = ("images", "imgs", "x", "data")
+_REMOTE: WeakSet[h5py.File] = WeakSet()
 _MAX_LINKS = 32
 _LISTED = 20
 
@@ -26,7 +29,9 @@ def open_file(path: Place, **options: int) -> h5py.File:
     """
     try:
         if isinstance(path, str):
-            return h5py.File(source_of(path).open(), "r", **options)
+            file = h5py.File(source_of(path).open(), "r", **options)
+            _REMOTE.add(file)
+            return file
         return h5py.File(path, "r", locking="best-effort", **options)
     except OSError as error:
         raise DatasetError(
@@ -35,6 +40,13 @@ def open_file(path: Place, **options: int) -> h5py.File:
             found=str(error),
             remedy="check the file and its permissions, or write it again",
         ) from error
+
+
+@atexit.register
+def _close_remote() -> None:
+    # HDF5 would call file objects of Python after Python has ended, and crash.
+    for file in list(_REMOTE):
+        file.close()
 
 
 def find(file: h5py.File, key: str) -> h5py.Dataset | h5py.Group | None:
