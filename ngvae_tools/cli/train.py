@@ -35,7 +35,7 @@ def command(
     data: Annotated[
         str | None,
         typer.Argument(
-            help="A folder of images, an HDF5 or .npz file, or a published data set [default: sprites.h5, made here].",
+            help="A folder, file or store of images, or its URL (see the README) [default: sprites.h5, made here].",
             metavar="[DATA]",
         ),
     ] = None,

@@ -1,4 +1,4 @@
-"""Labels from a CSV file: a line an image, keyed by relative path (folders) or by row number (HDF5).
+"""Labels from a CSV file: a line an image, keyed by relative path (folders, tar files) or by row number (others).
 
     path,shape,hue:circular,size:continuous
     a/0001.png,square,0.25,1.5

@@ -49,9 +49,9 @@ class Cell:
 
     Attributes:
         name: Name of its folder; unique among the cells of a folder.
-        data: A folder of images, an HDF5 or .npz file, or a published data set.
+        data: A folder, file or store of images, a published data set, or a URL, see `open_dataset`.
         config: How to train.
-        dataset_key: Name of the images in an HDF5 file.
+        dataset_key: Name of the images in a file or store that has several, see `open_dataset`.
         labels: As `select_latents` takes them; None leaves out what needs them.
         predict: Whether DCI and SAP are among what is measured with labels; they take minutes.
         train: Whether to train and analyse; else `extra` does all.

@@ -88,7 +88,7 @@ def select_latents(
 
     Args:
         model: An encoder file, or the folder of a training run.
-        data: A folder of images, an HDF5 or .npz file, or a published data set.
+        data: A folder, file or store of images, a published data set, or a URL, see `open_dataset`.
         output: The folder to write to; one named after model and data in the current folder by default.
         rule: A name of `ngvae_tools.analysis.selection.RULES`; the one that the encoder's family is made for by
             default.
@@ -103,7 +103,7 @@ def select_latents(
         device: `auto`, `cpu` or `cuda`.
         batch_size: Images of one run of the encoder; does not change the result on a CPU.
         threads: Threads of the encoder on a CPU; all available by default.
-        dataset_key: Name of the images in an HDF5 file.
+        dataset_key: Name of the images in a file or store that has several, see `open_dataset`.
         resize: How to bring images to the encoder's size: `stretch`, `crop` or `pad`; as in training by default.
         heads: Names of the encoder's outputs, for models from elsewhere.
         input_options: Layout and range of the encoder's input, for models from elsewhere.

@@ -67,13 +67,13 @@ def sweep(
     and the trainings below `cells`.
 
     Args:
-        data: A folder of images, an HDF5 or .npz file, or a published data set.
+        data: A folder, file or store of images, a published data set, or a URL, see `open_dataset`.
         output: The folder to write to; one named after the data in the current folder by default.
         sigmas: Noise levels, two at least; those of `SweepConfig` by default.
         restarts: Trainings a level; those of `SweepConfig` by default.
         config: How to train; or give its fields as keyword arguments, where `epochs` is that of `SweepConfig` by
             default.
-        dataset_key: Name of the images in an HDF5 file.
+        dataset_key: Name of the images in a file or store that has several, see `open_dataset`.
         workers: Processes that train at the same time; as many as there are cores by default.
         overwrite: Replace a finished sweep; trainings that would be the same are kept.
         on_plan: Called once before the trainings start, with the time they will take.

@@ -68,10 +68,10 @@ def train(
     writes. The result depends on their number.
 
     Args:
-        data: A folder of images, an HDF5 or .npz file, or a published data set.
+        data: A folder, file or store of images, a published data set, or a URL, see `open_dataset`.
         output: The run folder; one named after the data in the current folder by default.
         config: How to train; or give its fields as keyword arguments.
-        dataset_key: Name of the images in an HDF5 file.
+        dataset_key: Name of the images in a file or store that has several, see `open_dataset`.
         overwrite: Replace a run that is there, unless it is this one, unfinished; it is kept in the folder
             `previous` until the new one has finished.
         on_progress: Called every few steps, in the first process.

@@ -108,7 +108,7 @@ def make_plan(
         command: See `Plan`.
         device: See `Plan`.
         data: Files or folders to use in place of the preset's data sets.
-        dataset_key: Name of the images in HDF5 files among them.
+        dataset_key: Name of the images in files among them that have several, see `open_dataset`.
         epochs: In place of the paper's schedule.
         training_device: As `TrainingConfig` takes it.
 
