@@ -74,7 +74,7 @@ class DataInfo:
 
     Attributes:
         path: Where the data set was.
-        kind: `folder`, `hdf5`, `npz`, `cars3d` or `smallnorb`.
+        kind: `folder`, `tar`, `hdf5`, `npz`, `npy`, `zarr`, `parquet`, `arrow`, `cars3d` or `smallnorb`.
         fingerprint: Identifies the content, see `ngvae_tools.datasets`.
         n_images: Images seen; the latent file holds n_images - n_rejected rows.
         n_rejected: Images that could not be used; `rejected.jsonl` has a line for each.

@@ -47,7 +47,7 @@ def command(
         int | None, typer.Option(help="Epochs of every training, for a try [default: the paper's schedule].", min=1)
     ] = None,
     data: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(help="Your own data in place of the preset's, such as dSprites or 3dshapes; may be repeated."),
     ] = None,
     dataset_key: DatasetKey = None,

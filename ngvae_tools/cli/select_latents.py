@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def command(
     context: typer.Context,
     model: Annotated[Path, typer.Argument(help="An encoder (ONNX), or the folder of a training run.")],
-    data: Annotated[Path, typer.Argument(help="A folder of images, an HDF5 or .npz file, or a published data set.")],
+    data: Annotated[str, typer.Argument(help="A folder, file or store of images, or its URL (see the README).")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The folder to write [default: <model>-<data>].")
     ] = None,

@@ -18,7 +18,7 @@ SWEEP = SweepConfig()
 
 def command(
     context: typer.Context,
-    data: Annotated[Path, typer.Argument(help="A folder of images, an HDF5 or .npz file, or a published data set.")],
+    data: Annotated[str, typer.Argument(help="A folder, file or store of images, or its URL (see the README).")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The folder to write to [default: sweep-<name of the data>].")
     ] = None,

@@ -38,7 +38,10 @@ LogFile = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a finished result that is there.")]
 DatasetKey = Annotated[
-    str | None, typer.Option(help="Name of the images in an HDF5 file [default: images, imgs, x or data].")
+    str | None,
+    typer.Option(
+        help="Name of the images in HDF5, .npz or Zarr [default: images, imgs, x or data], or of their column."
+    ),
 ]
 
 

@@ -33,9 +33,9 @@ DEFAULTS = TrainingConfig()
 def command(
     context: typer.Context,
     data: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(
-            help="A folder of images, an HDF5 or .npz file, or a published data set [default: sprites.h5, made here].",
+            help="A folder, file or store of images, or its URL (see the README) [default: sprites.h5, made here].",
             metavar="[DATA]",
         ),
     ] = None,
@@ -159,7 +159,7 @@ def command(
     from ngvae_tools.workflows.train import default_run, train
 
     keep_freed_memory()
-    data = data or _made_here(terminal)
+    data = data or str(_made_here(terminal))
     folder = output or default_run(data)
     let_speak()
     terminal.say(f"Training on {data}; the run goes to {folder}.")

@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,13 @@ BAD_NPZ = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZip
 """What zipfile and NumPy raise for damaged files; encrypted ones give RuntimeError."""
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
+
+
+class Readable(Protocol):
+    """Bytes that can be read at any offset."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset`. Raises `TruncatedError`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +42,7 @@ class StoredArray:
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    source: PlainBytes | DeflatedBytes
+    source: Readable
     offset: int
 
     @property

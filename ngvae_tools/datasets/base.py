@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, get_a
 import numpy as np
 
 from ngvae_tools.contract import Resize
+from ngvae_tools.datasets.places import Place
 from ngvae_tools.errors import OptionError
 from ngvae_tools.factors import Factors
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy.typing as npt
 
 ImageShape: TypeAlias = tuple[int, int, int]
@@ -48,7 +47,7 @@ class Rejection:
 
     Args:
         index: Its position in the data set.
-        identifier: Folder: the relative path with "/", undecodable bytes as surrogate escapes. Files: the row.
+        identifier: Folder, tar: the relative path with "/", undecodable bytes as surrogate escapes. Others: the row.
         reason: What is wrong with it, as a sentence fragment that follows the identifier.
     """
 
@@ -57,8 +56,11 @@ class Rejection:
     reason: str
 
 
-Kind: TypeAlias = Literal["folder", "hdf5", "npz", "cars3d", "smallnorb"]
-"""Where images are kept; all but a folder's are numbered by row."""
+Kind: TypeAlias = Literal["folder", "tar", "hdf5", "npz", "npy", "zarr", "parquet", "arrow", "cars3d", "smallnorb"]
+"""Where images are kept."""
+
+BY_PATH: frozenset[Kind] = frozenset({"folder", "tar"})
+"""Kinds whose images are known by their relative path; all others' are known by their row."""
 
 
 class ImageDataset(Protocol):
@@ -69,8 +71,12 @@ class ImageDataset(Protocol):
         """Where the images are kept."""
 
     @property
-    def path(self) -> Path:
-        """The folder or file."""
+    def path(self) -> Place:
+        """The folder or file; a URL as text."""
+
+    @property
+    def location(self) -> str:
+        """`path` as it may be written down: absolute, or the URL less its password and query."""
 
     @property
     def image_shape(self) -> ImageShape:
@@ -95,7 +101,7 @@ class ImageDataset(Protocol):
         """
 
     def identifiers(self, start: int, stop: int) -> npt.NDArray[Any]:
-        """Identifiers of a range: relative paths as bytes 'S' (folder) or row numbers as int64 (files).
+        """Identifiers of a range: relative paths as bytes 'S' (`BY_PATH`) or row numbers as int64 (others).
 
         Raises:
             IndexError: The range does not lie within the data set.

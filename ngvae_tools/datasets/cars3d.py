@@ -99,6 +99,7 @@ class Cars3DImages(RowImages):
     """
 
     kind: Literal["cars3d"] = "cars3d"
+    path: Path
     key = _VARIABLE
 
     def __init__(

@@ -11,6 +11,7 @@ import numpy as np
 
 from ngvae_tools.datasets.arrays import npz_array, npz_names
 from ngvae_tools.datasets.inflating import TruncatedError
+from ngvae_tools.datasets.places import name_of, place_of
 from ngvae_tools.datasets.published import DSPRITES, MPI3D, SHAPES3D, Layout, by_position, mpi3d_grid
 from ngvae_tools.datasets.slabs import find, open_file
 from ngvae_tools.errors import DatasetError
@@ -52,21 +53,23 @@ def read_factors(path: str | os.PathLike[str], *, rows: int | None = None) -> Fa
     .npz: `latents_values`, as in the original dSprites file, or MPI3D; nothing in it is unpickled.
 
     Args:
-        path: The file.
+        path: The file; an HDF5 file may be a URL.
         rows: How many images the labels shall be of; None: any number.
 
     Raises:
         DatasetError: The file is damaged, its labels lie outside it or are of another number of images, or a
             declared kind cannot be.
     """
-    path = Path(path)
-    if not path.is_file():
-        return None
-    if path.suffix.lower() == ".npz":
-        return _read_npz(path, rows)
-    if not h5py.is_hdf5(path):
-        return None
-    with open_file(path) as file:
+    place = place_of(path)
+    path = place if isinstance(place, Path) else Path(name_of(place))
+    if isinstance(place, Path):
+        if not path.is_file():
+            return None
+        if path.suffix.lower() == ".npz":
+            return _read_npz(path, rows)
+        if not h5py.is_hdf5(path):
+            return None
+    with open_file(place) as file:
         for key in ("labels", "latents/values"):
             labels = find(file, key)
             if isinstance(labels, h5py.Dataset) and not labels.is_virtual and not labels.external:

@@ -21,6 +21,7 @@ from ngvae_tools.datasets.base import (
     evenly_spaced,
 )
 from ngvae_tools.datasets.decode import UnusableImageError, decode_file
+from ngvae_tools.datasets.places import location_of
 from ngvae_tools.datasets.resize import resize_image
 from ngvae_tools.datasets.scan import scan_folder
 from ngvae_tools.errors import DatasetError
@@ -81,6 +82,11 @@ class FolderImages:
 
     def __len__(self) -> int:
         return len(self._names)
+
+    @property
+    def location(self) -> str:
+        """The absolute path."""
+        return location_of(self.path)
 
     @property
     def image_shape(self) -> ImageShape:

@@ -38,7 +38,7 @@ class HDF5Images(RowImages):
     dSprites' own HDF5 file holds 0 and 1, which become 0 and 255.
 
     Args:
-        path: The HDF5 file.
+        path: The HDF5 file, or its URL.
         dataset_key: The dataset's name, "group/x" for nested ones; None: images, imgs, x or data.
         image_shape: (H, W, C) that every sample shall have; None: as stored.
         dtype: The dtype that is expected; nothing is converted.

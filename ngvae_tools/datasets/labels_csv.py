@@ -1,4 +1,4 @@
-"""Labels from a CSV file: a line an image, keyed by relative path (folders) or by row number (HDF5).
+"""Labels from a CSV file: a line an image, keyed by relative path (folders, tar files) or by row number (others).
 
     path,shape,hue:circular,size:continuous
     a/0001.png,square,0.25,1.5
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ngvae_tools.datasets.base import BY_PATH
 from ngvae_tools.datasets.factors import MAX_FACTORS, codes_of
 from ngvae_tools.errors import DatasetError
 from ngvae_tools.factors import KINDS, Factors
@@ -62,7 +63,7 @@ def read_csv_labels(path: str | os.PathLike[str], dataset: ImageDataset) -> CSVL
             fit its declared kind, or no line belongs to an image of the data set.
     """
     path = Path(path)
-    by_row = dataset.kind != "folder"
+    by_row = dataset.kind not in BY_PATH
     names, kinds = _header(path, by_row=by_row)
     keys, text = _check(path, kinds, by_row=by_row)
     index, lines = _matched(keys, dataset)
@@ -70,7 +71,7 @@ def read_csv_labels(path: str | os.PathLike[str], dataset: ImageDataset) -> CSVL
         known = dataset.identifiers(0, 1)[0]
         example = next(iter(keys)) if keys else "no line below the header"
         raise DatasetError(
-            f"{path} has no label for an image of {dataset.path}",
+            f"{path} has no label for an image of {dataset.location}",
             expected=f"names such as {_shown(known)}",
             found=_shown(example) if keys else str(example),
             remedy="write every image's path below the folder (for HDF5 its row), or name another file with --labels",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -42,6 +43,7 @@ class NpzImages(RowImages):
     """
 
     kind: Literal["npz"] = "npz"
+    path: Path
 
     def __init__(
         self,

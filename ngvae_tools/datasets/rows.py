@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -25,6 +26,7 @@ from ngvae_tools.datasets.base import (
     describe,
     evenly_spaced,
 )
+from ngvae_tools.datasets.places import location_of, place_of
 from ngvae_tools.datasets.resize import resize_image
 from ngvae_tools.errors import DatasetError
 from ngvae_tools.factors import Factors
@@ -44,7 +46,7 @@ class RowImages(ABC):
     A subclass reads the stored shape and calls `_settle` once, and gives `_read_rows`, `_release` and `factors`.
 
     Args:
-        path: The file or folder.
+        path: The file or folder, or its URL where the subclass reads from one.
         image_shape: (H, W, C) that every sample shall have; None: as stored.
         dtype: The dtype that is expected; nothing is converted.
         resize: How images are brought to `image_shape`; None: a stored shape that differs is an error.
@@ -53,12 +55,14 @@ class RowImages(ABC):
         OptionError: The requested shape, dtype or resizing cannot be used.
     """
 
-    kind: Literal["hdf5", "npz", "cars3d", "smallnorb"]
+    kind: Literal["hdf5", "npz", "npy", "zarr", "cars3d", "smallnorb"]
     key: str
     dtype: np.dtype[Any]
     image_shape: ImageShape
     chunk_rows: int = 1
     """Rows that are read together at least: whoever wants one costs all of them."""
+    concurrent: bool = False
+    """Whether `_read_rows` may be called by several threads at once."""
 
     def __init__(
         self,
@@ -70,10 +74,15 @@ class RowImages(ABC):
     ) -> None:
         self._expected = check_request(image_shape, dtype, resize)
         self._wanted = image_shape
-        self.path = Path(path)
+        self.path = place_of(path)
         self.resize = resize
         self._process = os.getpid()
         self._lock = RLock()
+
+    @property
+    def location(self) -> str:
+        """The absolute path, or the URL less its password and query."""
+        return location_of(self.path)
 
     @abstractmethod
     def factors(self) -> Factors | None:
@@ -159,7 +168,7 @@ class RowImages(ABC):
 
     def _read_at_once(self, start: int, stop: int) -> tuple[npt.NDArray[Any], dict[int, str]]:
         """`_read_rows`, by one thread at a time; a subclass may do better."""
-        with self._lock:
+        with nullcontext() if self.concurrent else self._lock:
             return self._read_rows(start, stop)
 
     def _settle(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -186,7 +195,7 @@ class RowImages(ABC):
 
     @property
     def _where(self) -> str:
-        return f"{self.key!r} in {self.path}"
+        return f"{self.key!r} in {self.path if isinstance(self.path, Path) else self.location}"
 
     def _check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> ImageShape:
         """The stored image shape (H, W, C)."""

@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
 
 import h5py
 
+from ngvae_tools.datasets.places import Place, location_of
+from ngvae_tools.datasets.sources import source_of
 from ngvae_tools.errors import DatasetError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 GUESSED_KEYS = ("images", "imgs", "x", "data")
+_REMOTE: WeakSet[h5py.File] = WeakSet()
 _MAX_LINKS = 32
 _LISTED = 20
 
 
-def open_file(path: Path, **options: int) -> h5py.File:
-    """Open an HDF5 file to read.
+def open_file(path: Place, **options: int) -> h5py.File:
+    """Open an HDF5 file to read, here or on object storage.
 
     Raises:
         DatasetError: It is not HDF5, is damaged, or may not be read.
     """
     try:
+        if isinstance(path, str):
+            file = h5py.File(source_of(path).open(), "r", **options)
+            _REMOTE.add(file)
+            return file
         return h5py.File(path, "r", locking="best-effort", **options)
     except OSError as error:
         raise DatasetError(
-            f"{path} cannot be opened as HDF5",
+            f"{path if isinstance(path, Path) else location_of(path)} cannot be opened as HDF5",
             expected="an undamaged HDF5 file that may be read",
             found=str(error),
             remedy="check the file and its permissions, or write it again",
         ) from error
+
+
+@atexit.register
+def _close_remote() -> None:
+    # HDF5 would call file objects of Python after Python has ended, and crash.
+    for file in list(_REMOTE):
+        file.close()
 
 
 def find(file: h5py.File, key: str) -> h5py.Dataset | h5py.Group | None:

@@ -68,6 +68,7 @@ class SmallNORBImages(RowImages):
     """
 
     kind: Literal["smallnorb"] = "smallnorb"
+    path: Path
     key = "dat"
 
     def __init__(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ngvae_tools.contract import InputScale
 from ngvae_tools.datasets import ImageDataset, ImageShape, Rejection, RowImages
+from ngvae_tools.datasets.encoded import EncodedImages
 from ngvae_tools.errors import DatasetError
 from ngvae_tools.training.order import Partition, epoch_order
 from ngvae_tools.training.sources import ImagesInMemory, ImageSource, StreamedImages
@@ -224,7 +225,9 @@ def _split(
 
 def _block(dataset: ImageDataset, window_bytes: int) -> int:
     """Rows that stay together in the order: whole chunks, unless these are too large to mix well."""
-    if not isinstance(dataset, RowImages):
+    if not isinstance(dataset, (RowImages, EncodedImages)):
+        return 1
+    if isinstance(dataset, EncodedImages) and dataset.chunk_rows == 1:
         return 1
     chunks = max(BLOCK_BYTES // (dataset.chunk_rows * dataset.row_bytes), 1) * dataset.chunk_rows
     return max(min(chunks, int(LARGEST_BLOCK * window_bytes) // dataset.row_bytes), 1)

@@ -21,6 +21,7 @@ import numpy as np
 
 from ngvae_tools.datasets import open_dataset
 from ngvae_tools.datasets.base import ImageDataset
+from ngvae_tools.datasets.places import Place, place_of
 from ngvae_tools.errors import OptionError, OutputError, RecordError, TrainingDivergedError
 from ngvae_tools.files import output_errors, write_text
 from ngvae_tools.record import REPLICATES, AnalysisRecord
@@ -48,9 +49,9 @@ class Cell:
 
     Attributes:
         name: Name of its folder; unique among the cells of a folder.
-        data: A folder of images, an HDF5 or .npz file, or a published data set.
+        data: A folder, file or store of images, a published data set, or a URL, see `open_dataset`.
         config: How to train.
-        dataset_key: Name of the images in an HDF5 file.
+        dataset_key: Name of the images in a file or store that has several, see `open_dataset`.
         labels: As `select_latents` takes them; None leaves out what needs them.
         predict: Whether DCI and SAP are among what is measured with labels; they take minutes.
         train: Whether to train and analyse; else `extra` does all.
@@ -61,7 +62,7 @@ class Cell:
     """
 
     name: str
-    data: Path
+    data: Place
     config: TrainingConfig
     dataset_key: str | None = None
     labels: str | None = None
@@ -78,7 +79,7 @@ class Cell:
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Cell:
         """Build from `to_json`."""
-        return cls(**{**raw, "data": Path(raw["data"]), "config": TrainingConfig(**raw["config"])})
+        return cls(**{**raw, "data": place_of(raw["data"]), "config": TrainingConfig(**raw["config"])})
 
     @property
     def expected_epochs(self) -> int:
@@ -239,7 +240,7 @@ def _cores() -> int:
 
 def _requests(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """What each cell is, with its fingerprint: the same for the same configuration and the same data."""
-    data: dict[tuple[Path, str | None, str | None], tuple[str, str | None]] = {}
+    data: dict[tuple[Place, str | None, str | None], tuple[str, str | None]] = {}
     requests = []
     for cell in cells:
         key = (cell.data, cell.dataset_key, cell.labels)

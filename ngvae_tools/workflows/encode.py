@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ngvae_tools.contract import Resize
 from ngvae_tools.datasets import ImageDataset
+from ngvae_tools.datasets.places import Place, name_of, place_of
 from ngvae_tools.errors import OptionError, TooManyRejectedError
 from ngvae_tools.inference.local import Done, run_shards
 from ngvae_tools.inference.providers import CPU
@@ -133,7 +134,7 @@ class OpenPass:
     encoding: EncodingPass
     options: EncodeOptions
     model: Path
-    data: Path
+    data: Place
 
     def run(self, folder: ShardFolder, shards: range) -> Encoded:
         """Make all shards that are not there.
@@ -200,7 +201,7 @@ class OpenPass:
 
 
 @contextmanager
-def open_pass(model: Path, data: Path, options: EncodeOptions) -> Iterator[OpenPass]:
+def open_pass(model: Path, data: Place, options: EncodeOptions) -> Iterator[OpenPass]:
     """Open an encoder and a data set.
 
     Raises:
@@ -298,4 +299,4 @@ def _unusable(option: str, expected: str, found: str) -> OptionError:
 
 def default_output(model: Path, data: str | os.PathLike[str]) -> Path:
     """The folder that a result goes to when none is named: after model and data, in the current folder."""
-    return Path(f"{model.resolve().stem}-{Path(data).resolve().stem}")
+    return Path(f"{model.resolve().stem}-{name_of(place_of(data))}")

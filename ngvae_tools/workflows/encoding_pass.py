@@ -72,7 +72,7 @@ class EncodingPass:
         return cls(
             model=model_info(session),
             data=DataInfo(
-                path=str(dataset.path.resolve()),
+                path=dataset.location,
                 kind=dataset.kind,
                 fingerprint=dataset.fingerprint(),
                 n_images=len(dataset),

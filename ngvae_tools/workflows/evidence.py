@@ -100,8 +100,8 @@ class EvidenceSources:
             self._labels = open_labels(labels, dataset)
             if self._labels is None:
                 raise DatasetError(
-                    f"{dataset.path} holds no labels",
-                    expected="a dataset named labels in the HDF5 file, or a file labels.csv in the folder",
+                    f"{dataset.location} holds no labels",
+                    expected="labels in the file itself, or a file labels.csv in the folder",
                     found="neither",
                     remedy="name a CSV file with --labels, or leave the option out",
                 )

@@ -14,6 +14,7 @@ from typing import Any
 from ngvae_tools.analysis.indices import indices
 from ngvae_tools.analysis.selection import check_rule, given
 from ngvae_tools.analysis.survey import Findings
+from ngvae_tools.datasets.places import place_of
 from ngvae_tools.errors import OptionError, OutputError, RecordError
 from ngvae_tools.files import refuse_existing
 from ngvae_tools.record import AnalysisRecord
@@ -83,7 +84,7 @@ def encode_part(
             remedy="correct it, for example --shard 1/8",
         )
     options = encode_options_of(options, encode_options)
-    model, data = Path(model), Path(data)
+    model, data = Path(model), place_of(data)
     folder = Path(output) if output is not None else Path(f"{default_output(model, data)}-{number}-of-{of}")
     for name in RESULT_NAMES:
         refuse_existing(folder / name, overwrite=options.overwrite)
@@ -203,7 +204,7 @@ def _evidence(
         input_options=encoding.input_options,
         bootstrap=encoding.settings.replicates,
     )
-    with open_pass(Path(encoding.model.path), Path(encoding.data.path), options) as opened:
+    with open_pass(Path(encoding.model.path), place_of(encoding.data.path), options) as opened:
         if (opened.encoding.model.sha256, opened.encoding.data.fingerprint) != (
             encoding.model.sha256,
             encoding.data.fingerprint,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ngvae_tools.contract import Resize
 from ngvae_tools.datasets import ImageDataset, open_dataset
+from ngvae_tools.datasets.places import Place
 from ngvae_tools.errors import ContractError
 from ngvae_tools.inference.session import EncoderSession
 from ngvae_tools.run import CONFIG_NAME, ENCODER_NAME
@@ -28,13 +29,13 @@ def encoder_of(model: Path) -> Path:
     return model / ENCODER_NAME
 
 
-def shape_of(path: Path, dataset_key: str | None) -> tuple[int, int, int]:
+def shape_of(path: Place, dataset_key: str | None) -> tuple[int, int, int]:
     """The data set's own shape, for an encoder that takes images of any size."""
     with open_dataset(path, dataset_key=dataset_key) as dataset:
         return dataset.image_shape
 
 
-def open_images(session: EncoderSession, path: Path, dataset_key: str | None, resize: Resize | None) -> ImageDataset:
+def open_images(session: EncoderSession, path: Place, dataset_key: str | None, resize: Resize | None) -> ImageDataset:
     """The images of the size and type that an encoder takes; in its own scale where the graph does the scaling."""
     metadata = session.metadata
     return open_dataset(

@@ -15,6 +15,7 @@ from ngvae_tools.inference.shard_file import to_bytes
 from ngvae_tools.inference.shards import run_shard
 
 if TYPE_CHECKING:
+    from ngvae_tools.datasets.places import Place
     from ngvae_tools.workflows.encode import EncodeOptions, OpenPass
 
 AHEAD = 2
@@ -34,7 +35,7 @@ class Encoder:
         OutputError: The node sees another encoder, data set or version.
     """
 
-    def __init__(self, model: Path, data: Path, options: EncodeOptions, fingerprint: str) -> None:
+    def __init__(self, model: Path, data: Place, options: EncodeOptions, fingerprint: str) -> None:
         from ngvae_tools.workflows.encode import open_pass
 
         self._context = open_pass(model, data, options)
@@ -87,7 +88,7 @@ def run_on_ray(
         count = workers or max(int(ray.cluster_resources().get("CPU", 1)), 1)
         # What is called back stays here, and everything else is a value.
         options = dataclasses.replace(opened.options, on_plan=None, on_progress=None, workers=1, engine="local")
-        paths = [Path(path).resolve() if Path(path).exists() else path for path in (opened.model, opened.data)]
+        paths = [path.resolve() if isinstance(path, Path) else path for path in (opened.model, opened.data)]
         gpus = 1 if opened.session.provider == CUDA else 0
         remote = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=2, max_task_retries=2)(Encoder)
         actors = [remote.remote(*paths, options, opened.encoding.fingerprint) for _ in range(min(count, len(shards)))]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ngvae_tools.analysis.selection import check_rule
+from ngvae_tools.datasets.places import place_of
 from ngvae_tools.errors import NgvaeToolsError
 from ngvae_tools.files import refuse_existing
 from ngvae_tools.record import AnalysisRecord
@@ -49,7 +50,7 @@ def select_latents(
 
     Args:
         model: An encoder file, or the folder of a training run.
-        data: A folder of images, an HDF5 or .npz file, or a published data set.
+        data: A folder, file or store of images, a published data set, or a URL, see `open_dataset`.
         output: The folder to write to; one named after model and data in the current folder by default.
         rule: A name of `ngvae_tools.analysis.selection.RULES`; the one that the encoder's family is made for by
             default.
@@ -82,7 +83,7 @@ def select_latents(
     """
     started = time.perf_counter()
     options = encode_options_of(options, encode_options)
-    model, data = Path(model), Path(data)
+    model, data = Path(model), place_of(data)
     folder = Path(output) if output is not None else default_output(model, data)
     for name in RESULT_NAMES:
         refuse_existing(folder / name, overwrite=options.overwrite)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ngvae_tools.analysis.disentanglement import Settings, supervised
-from ngvae_tools.datasets.base import ImageDataset
+from ngvae_tools.datasets.base import BY_PATH, ImageDataset
 from ngvae_tools.datasets.factors import read_factors
 from ngvae_tools.datasets.labels_csv import read_csv_labels
 from ngvae_tools.errors import DatasetError
@@ -59,17 +59,19 @@ def open_labels(labels: str | os.PathLike[str], dataset: ImageDataset) -> Labels
     """
     if os.fspath(labels) != AUTO:
         return _read(Path(labels), dataset)
-    path = dataset.path / FOLDER_LABELS if dataset.kind == "folder" else dataset.path
-    if dataset.kind == "folder" and not path.is_file():
-        return None
+    source = str(dataset.path) if isinstance(dataset.path, Path) else dataset.location
     try:
-        if dataset.kind == "folder":
-            return _read(path, dataset)
+        if dataset.kind in BY_PATH:
+            beside = None if isinstance(dataset.path, str) else dataset.path / FOLDER_LABELS
+            if beside is None or not beside.is_file():
+                return None
+            source = str(beside)
+            return _read(beside, dataset)
         factors = dataset.factors()
-        return None if factors is None else _by_row(path, factors)
+        return None if factors is None else _by_row(source, factors)
     except DatasetError as error:
         nothing = Factors((), np.empty((0, 0)), (), ())
-        return Labels(str(path), np.empty(0, np.int64), nothing, (f"The labels beside the data are not used: {error}",))
+        return Labels(source, np.empty(0, np.int64), nothing, (f"The labels beside the data are not used: {error}",))
 
 
 def measure_supervised(
@@ -109,16 +111,16 @@ def _read(path: Path, dataset: ImageDataset) -> Labels:
         read = read_csv_labels(path, dataset)
         lost = (f"{read.n_unmatched:,} labels in {path.name} belong to no image.",) if read.n_unmatched else ()
         return Labels(str(path), read.index, read.factors, lost)
-    if dataset.kind == "folder":
+    if dataset.kind in BY_PATH:
         raise _refusal(path, "a CSV file keyed by path for a folder of images", "labels by row number")
     factors = read_factors(path, rows=len(dataset))
     if factors is None:
         raise _refusal(path, "a dataset labels, (N, F) or (N,) of numbers or text, or latents/values", "neither")
-    return _by_row(path, factors)
+    return _by_row(str(path), factors)
 
 
-def _by_row(path: Path, factors: Factors) -> Labels:
-    return Labels(str(path), np.arange(len(factors.values), dtype=np.int64), factors)
+def _by_row(source: str, factors: Factors) -> Labels:
+    return Labels(source, np.arange(len(factors.values), dtype=np.int64), factors)
 
 
 def _refusal(path: Path, expected: str, found: str) -> DatasetError:

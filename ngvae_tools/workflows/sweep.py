@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ngvae_tools.analysis.plateau import widest_plateaus
 from ngvae_tools.datasets import open_dataset
+from ngvae_tools.datasets.places import Place, location_of, name_of, place_of
 from ngvae_tools.errors import NgvaeToolsError, OptionError, TrainingDivergedError
 from ngvae_tools.files import refuse_existing, write_text
 from ngvae_tools.report.sweep_figure import write_figures
@@ -66,13 +67,13 @@ def sweep(
     and the trainings below `cells`.
 
     Args:
-        data: A folder of images, an HDF5 or .npz file, or a published data set.
+        data: A folder, file or store of images, a published data set, or a URL, see `open_dataset`.
         output: The folder to write to; one named after the data in the current folder by default.
         sigmas: Noise levels, two at least; those of `SweepConfig` by default.
         restarts: Trainings a level; those of `SweepConfig` by default.
         config: How to train; or give its fields as keyword arguments, where `epochs` is that of `SweepConfig` by
             default.
-        dataset_key: Name of the images in an HDF5 file.
+        dataset_key: Name of the images in a file or store that has several, see `open_dataset`.
         workers: Processes that train at the same time; as many as there are cores by default.
         overwrite: Replace a finished sweep; trainings that would be the same are kept.
         on_plan: Called once before the trainings start, with the time they will take.
@@ -103,7 +104,7 @@ def sweep(
     restarts = defaults.restarts if restarts is None else restarts
     if restarts < 1:
         raise _unusable("--restarts", "a whole number above 0", str(restarts))
-    path = Path(data)
+    path = place_of(data)
     folder = Path(output) if output is not None else default_sweep(path)
     cells = [_cell(path, base, sigma, base.seed + i, dataset_key) for sigma in levels for i in range(restarts)]
     with locked(folder):
@@ -127,9 +128,9 @@ def sweep(
     return record
 
 
-def default_sweep(data: Path) -> Path:
+def default_sweep(data: str | os.PathLike[str]) -> Path:
     """The folder of a sweep when none is named: after the data, in the current folder."""
-    return Path(f"sweep-{data.resolve().stem}")
+    return Path(f"sweep-{name_of(place_of(data))}")
 
 
 def log_spaced(low: float, high: float, levels: int) -> tuple[float, ...]:
@@ -175,13 +176,13 @@ def _levels(sigmas: Sequence[float]) -> tuple[float, ...]:
     return levels
 
 
-def _cell(data: Path, base: TrainingConfig, sigma: float, seed: int, dataset_key: str | None) -> Cell:
+def _cell(data: Place, base: TrainingConfig, sigma: float, seed: int, dataset_key: str | None) -> Cell:
     config = dataclasses.replace(base, sigma=sigma, seed=seed, data_seed=base.seed)
     return Cell(name=f"sigma-{sigma!r}-seed-{seed}", data=data, config=config, dataset_key=dataset_key)
 
 
 def _record(
-    data: Path,
+    data: Place,
     base: TrainingConfig,
     sigmas: Sequence[float],
     results: Sequence[CellResult],
@@ -201,7 +202,7 @@ def _record(
     )
     with open_dataset(data, dataset_key=dataset_key) as dataset:
         about: dict[str, Scalar] = {
-            "path": str(data.resolve()),
+            "path": location_of(data),
             "fingerprint": dataset.fingerprint(),
             "n_images": len(dataset),
             "n_rejected": len(done.run().config["data"]["rejected"]),

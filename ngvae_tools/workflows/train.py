@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ngvae_tools.contract import InputScale, Resize
 from ngvae_tools.datasets import ImageDataset, open_dataset, write_sprites
+from ngvae_tools.datasets.places import Place, name_of, place_of
 from ngvae_tools.errors import MissingDependencyError, OptionError, ProcessesError, TrainingDivergedError
 from ngvae_tools.files import output_errors
 from ngvae_tools.run import (
@@ -67,10 +68,10 @@ def train(
     writes. The result depends on their number.
 
     Args:
-        data: A folder of images, an HDF5 or .npz file, or a published data set.
+        data: A folder, file or store of images, a published data set, or a URL, see `open_dataset`.
         output: The run folder; one named after the data in the current folder by default.
         config: How to train; or give its fields as keyword arguments.
-        dataset_key: Name of the images in an HDF5 file.
+        dataset_key: Name of the images in a file or store that has several, see `open_dataset`.
         overwrite: Replace a run that is there, unless it is this one, unfinished; it is kept in the folder
             `previous` until the new one has finished.
         on_progress: Called every few steps, in the first process.
@@ -100,17 +101,19 @@ def train(
     require_torch()
     from ngvae_tools.training.distributed import processes
 
-    folder = Path(output) if output is not None else default_run(Path(data))
+    folder = Path(output) if output is not None else default_run(data)
     with processes() as ranks:
         try:
-            return _train(config, Path(data), dataset_key, folder, ranks, overwrite=overwrite, on_progress=on_progress)
+            return _train(
+                config, place_of(data), dataset_key, folder, ranks, overwrite=overwrite, on_progress=on_progress
+            )
         except (TrainingDivergedError, ProcessesError) as error:
             raise ranks.told(error) from None
 
 
 def _train(
     config: TrainingConfig,
-    data: Path,
+    data: Place,
     dataset_key: str | None,
     folder: Path,
     ranks: Ranks,
@@ -220,9 +223,9 @@ def _build(config: TrainingConfig, image_shape: tuple[int, int, int], scale: Inp
         ) from error
 
 
-def default_run(data: Path) -> Path:
+def default_run(data: str | os.PathLike[str]) -> Path:
     """The run folder when none is named: after the data, in the current folder."""
-    return Path(f"run-{data.resolve().stem}")
+    return Path(f"run-{name_of(place_of(data))}")
 
 
 def default_data() -> tuple[Path, bool]:
@@ -270,7 +273,7 @@ def require_torch() -> None:
         ) from None
 
 
-def _open_for(config: TrainingConfig, path: Path, dataset_key: str | None) -> ImageDataset:
+def _open_for(config: TrainingConfig, path: Place, dataset_key: str | None) -> ImageDataset:
     dataset = open_dataset(path, dataset_key=dataset_key)
     resize: Resize | None = config.resize
     if resize is None:
@@ -293,7 +296,7 @@ def _config_body(
             "beta": config.resolved_beta,
         },
         "data": {
-            "path": str(dataset.path.resolve()),
+            "path": dataset.location,
             "kind": dataset.kind,
             "fingerprint": own["data"],
             "image_shape": dataset.image_shape,

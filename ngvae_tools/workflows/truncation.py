@@ -149,7 +149,7 @@ def read_images(
         images[places], found[places] = np.clip(scaled, 0, 1), True
     if not found.any():
         raise DatasetError(
-            f"no image of the sample can be read again from {dataset.path}",
+            f"no image of the sample can be read again from {dataset.location}",
             expected="the images that were encoded",
             found=f"{len(index)} of {len(index)} that cannot be used",
             remedy="keep the data set unchanged while it is analysed",

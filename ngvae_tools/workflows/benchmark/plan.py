@@ -13,6 +13,7 @@ from typing import Any
 
 from ngvae_tools.benchmark_record import BenchmarkData
 from ngvae_tools.datasets import open_dataset, write_sprites
+from ngvae_tools.datasets.places import Place, name_of, place_of
 from ngvae_tools.errors import RecordError
 from ngvae_tools.files import write_text
 from ngvae_tools.workflows.benchmark.presets import MODELS, GeneratedData, Model, Preset
@@ -107,7 +108,7 @@ def make_plan(
         command: See `Plan`.
         device: See `Plan`.
         data: Files or folders to use in place of the preset's data sets.
-        dataset_key: Name of the images in HDF5 files among them.
+        dataset_key: Name of the images in files among them that have several, see `open_dataset`.
         epochs: In place of the paper's schedule.
         training_device: As `TrainingConfig` takes it.
 
@@ -120,7 +121,9 @@ def make_plan(
     options = {"device": training_device} | ({} if epochs is None else {"epochs": epochs})
     for model in models:  # refused before anything is written
         preset.config(model, preset.latent_dims[0], 0, **options)
-    paths = [Path(path) for path in data] or [_generated(each, folder / DATA_FOLDER) for each in preset.data]
+    paths: list[Place] = [place_of(path) for path in data] or [
+        _generated(each, folder / DATA_FOLDER) for each in preset.data
+    ]
     names = _names(paths) if data else [each.name for each in preset.data]
     described = tuple(_described(name, path, dataset_key) for name, path in zip(names, paths, strict=True))
     cells = [
@@ -152,7 +155,7 @@ def _cell(
         if model.searches
         else f"{data.name}-k{latent_dim}-{model.name}-seed{seed}"
     )
-    path = Path(data.path)
+    path = place_of(data.path)
     if model.rival is None:
         config = preset.config(model, latent_dim, seed, **options)
         labels = AUTO if data.factors else None
@@ -183,11 +186,11 @@ def _generated(data: GeneratedData, folder: Path) -> Path:
     return path
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
+def _names(paths: Sequence[Place]) -> list[str]:
     """Names fit for folders, each once."""
     names: list[str] = []
     for path in paths:
-        name = base = re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().stem).strip(".-") or "data"
+        name = base = re.sub(r"[^A-Za-z0-9._-]+", "-", name_of(path)).strip(".-") or "data"
         number = 1
         while name in names:
             number += 1
@@ -196,13 +199,13 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def _described(name: str, path: Path, dataset_key: str | None) -> BenchmarkData:
+def _described(name: str, path: Place, dataset_key: str | None) -> BenchmarkData:
     with open_dataset(path, dataset_key=dataset_key) as dataset:
         labels = open_labels(AUTO, dataset)
         known = labels is not None and len(labels.index) > 0
         return BenchmarkData(
             name=name,
-            path=str(path.resolve()),
+            path=str(path.resolve()) if isinstance(path, Path) else path,
             fingerprint=dataset.fingerprint(),
             n_images=len(dataset),
             image_shape=dataset.image_shape,

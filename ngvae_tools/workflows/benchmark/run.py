@@ -57,7 +57,7 @@ def benchmark(
         epochs: Epochs of every training in place of the paper's schedule, for a try.
         data: Files or folders in place of the preset's generated data: HDF5, folders of images, and the files of
             known data sets that `open_dataset` reads.
-        dataset_key: Name of the images in HDF5 files among them.
+        dataset_key: Name of the images in files among them that have several, see `open_dataset`.
         device: `auto`, `cpu` or `cuda`.
         workers: Processes that train at the same time; as many as there are cores by default.
         overwrite: Throw away cells of the same name that are other trainings.

@@ -1,0 +1,186 @@
+"""Images that are kept as encoded files' bytes, wherever these lie: decoded, fitted, resized or rejected."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+
+from ngvae_tools.contract import Resize
+from ngvae_tools.datasets.base import (
+    ImageShape,
+    Rejection,
+    Samples,
+    advice_on_dtype,
+    check_range,
+    check_request,
+    describe,
+)
+from ngvae_tools.datasets.decode import UnusableImageError, decode_bytes
+from ngvae_tools.datasets.places import location_of, place_of
+from ngvae_tools.datasets.resize import resize_image
+from ngvae_tools.errors import DatasetError
+from ngvae_tools.factors import Factors
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+Encoded = bytes | UnusableImageError
+"""An encoded image, or why there is none."""
+
+MAX_ENCODED = 2**30
+"""Bytes of an encoded image; one of more is not read."""
+
+
+class EncodedImages(ABC):
+    """Encoded images, numbered; what differs is how their bytes are found. Several threads may read at once.
+
+    A subclass gives `__len__`, `identifiers`, `fingerprint`, `_load` and `_name`.
+
+    Args:
+        path: The file or folder, or its URL.
+        image_shape: (H, W, C) that every sample shall have; None: as the first readable image.
+        dtype: uint8, uint16 or float32; None: as the first readable image.
+        resize: How images of another size are brought to `image_shape`; None: they are rejected.
+
+    Raises:
+        OptionError: The requested shape, dtype or resizing cannot be used.
+    """
+
+    kind: Literal["folder", "tar", "parquet", "arrow"]
+    chunk_rows: int = 1
+    """Images that are read together at least: whoever wants one costs all of them."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        image_shape: ImageShape | None,
+        dtype: npt.DTypeLike | None,
+        resize: Resize | None,
+    ) -> None:
+        self._dtype = self._expected = check_request(image_shape, dtype, resize)
+        self._shape = image_shape
+        self.path = place_of(path)
+        self.resize = resize
+
+    @property
+    def location(self) -> str:
+        """The absolute path, or the URL less its password and query."""
+        return location_of(self.path)
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def identifiers(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """See `ImageDataset`."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """See `ImageDataset`."""
+
+    @abstractmethod
+    def _load(self, start: int, stop: int) -> Iterator[Encoded]:
+        """The bytes of each image of a range in order, or why there are none."""
+
+    @abstractmethod
+    def _name(self, number: int) -> str:
+        """The identifier of an image as in a rejection."""
+
+    @property
+    def image_shape(self) -> ImageShape:
+        """(H, W, C) of every sample; `DatasetError` if it must be looked up and no image is readable."""
+        if self._shape is None:
+            self._look_up()
+        assert self._shape is not None
+        return self._shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The samples' dtype; `DatasetError` if it must be looked up and no image is readable."""
+        if self._dtype is None:
+            self._look_up()
+        assert self._dtype is not None
+        return self._dtype
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one decoded sample."""
+        height, width, channels = self.image_shape
+        return height * width * channels * self.dtype.itemsize
+
+    def read(self, start: int, stop: int) -> tuple[Samples, list[Rejection]]:
+        """The usable and the rejected images with start <= index < stop; together they are stop - start."""
+        check_range(start, stop, len(self))
+        images = np.empty((stop - start, *self.image_shape), self.dtype)
+        index: list[int] = []
+        rejections: list[Rejection] = []
+        for number, data in zip(range(start, stop), self._load(start, stop), strict=True):
+            try:
+                images[len(index)] = self._fitting(_decoded(data))
+            except UnusableImageError as error:
+                rejections.append(Rejection(number, self._name(number), str(error)))
+            else:
+                index.append(number)
+        return Samples(np.array(index, np.int64), images[: len(index)]), rejections
+
+    def factors(self) -> Factors | None:
+        """None: the images come without known factors."""
+        return None
+
+    def close(self) -> None:  # noqa: B027 (most keep nothing open)
+        """Release what is open; reading again opens it again."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _fitting(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """An image in the expected shape and dtype; `UnusableImageError` if it cannot be brought to it."""
+        expected = self.image_shape
+        fits = image.dtype == self.dtype and image.shape[2] == expected[2]
+        if fits and self.resize is not None:
+            return resize_image(image, expected[:2], self.resize)
+        if fits and image.shape == expected:
+            return image
+        advice = ""
+        if fits:
+            advice = "; --resize brings images to one size"
+        elif self._expected is not None and image.dtype != self._expected:
+            advice = f"; {advice_on_dtype(self._expected, image.dtype)}"
+        raise UnusableImageError(
+            f"has {describe(image.shape, image.dtype)}; expected {describe(expected, self.dtype)}{advice}"
+        )
+
+    def _look_up(self) -> None:
+        # Two threads may do this at once: they come to the same answer.
+        first = None
+        for number in range(len(self)):
+            (data,) = self._load(number, number + 1)
+            try:
+                image = _decoded(data)
+            except UnusableImageError as error:
+                first = first or f"{self._name(number)!r} {error}"
+                continue
+            height, width, channels = image.shape
+            self._shape = self._shape or (height, width, channels)
+            self._dtype = self._dtype or image.dtype
+            return
+        raise DatasetError(
+            f"no image in {self.location} is readable",
+            expected="at least one image that can be decoded",
+            found=f"{len(self)} that cannot, the first: {first}",
+            remedy="check the images or name other data",
+        )
+
+
+def _decoded(data: Encoded) -> npt.NDArray[Any]:
+    if isinstance(data, UnusableImageError):
+        raise data
+    return decode_bytes(data)
