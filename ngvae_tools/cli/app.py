@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import warnings
 from typing import Annotated
 
 import typer
@@ -66,5 +67,7 @@ def options(
 def main() -> None:
     """Run the command line; a polite kill cleans up as Ctrl-C does."""
     hush_followers()
+    # What is wrong with an image is recorded with its name; Pillow's remarks on it have none.
+    warnings.filterwarnings("ignore", module="PIL")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     app()

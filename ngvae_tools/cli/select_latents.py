@@ -138,7 +138,7 @@ def command(
 
 
 def _encode_part(
-    terminal: Terminal, model: Path, data: Path, output: Path | None, shard: str, options: EncodeOptions
+    terminal: Terminal, model: Path, data: str, output: Path | None, shard: str, options: EncodeOptions
 ) -> None:
     from ngvae_tools.workflows.merge import encode_part
 

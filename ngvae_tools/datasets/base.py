@@ -90,6 +90,13 @@ class ImageDataset(Protocol):
     def resize(self) -> Resize | None:
         """How images of another size are brought to `image_shape`; None: they are rejected."""
 
+    @property
+    def preferred_rows(self) -> int:
+        """A range that begins and ends at multiples of it reads nothing twice."""
+
+    def layout_advice(self) -> str | None:
+        """A sentence for users whose data are slow to read, and how to write them again; None: they are not."""
+
     def __len__(self) -> int: ...
 
     def read(self, start: int, stop: int) -> tuple[Samples, list[Rejection]]:

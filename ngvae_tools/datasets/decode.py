@@ -19,7 +19,7 @@ from ngvae_tools.datasets.pillow import UnusableImageError, decode_with_pillow, 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["MAX_FILE_BYTES", "UnusableImageError", "decode_bytes", "decode_file", "formats", "suffixes"]
+__all__ = ["MAX_FILE_BYTES", "UnusableImageError", "decode_bytes", "decode_file", "formats", "read_file", "suffixes"]
 
 MAX_FILE_BYTES = 1 << 30
 """Larger files are refused unread; the largest image that Pillow thinks safe has 0.7 GiB in 16-bit RGBA."""
@@ -34,11 +34,19 @@ def decode_file(path: str | bytes | os.PathLike[str], out: npt.NDArray[Any] | No
     Raises:
         UnusableImageError: For any reason, which its text gives.
     """
+    return decode_bytes(read_file(path), out)
+
+
+def read_file(path: str | bytes | os.PathLike[str]) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        UnusableImageError: It cannot be read, or is too large.
+    """
     try:
-        data = _contents(path)
+        return _contents(path)
     except (OSError, MemoryError) as error:
         raise UnusableImageError(reason(error)) from error
-    return decode_bytes(data, out)
 
 
 def decode_bytes(data: bytes, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:

@@ -108,6 +108,15 @@ class EncodedImages(ABC):
         return self._dtype
 
     @property
+    def preferred_rows(self) -> int:
+        """See `ImageDataset`."""
+        return self.chunk_rows
+
+    def layout_advice(self) -> str | None:
+        """None: no layout is known to be slow."""
+        return None
+
+    @property
     def row_bytes(self) -> int:
         """Bytes of one decoded sample."""
         height, width, channels = self.image_shape
@@ -121,7 +130,10 @@ class EncodedImages(ABC):
         rejections: list[Rejection] = []
         for number, data in zip(range(start, stop), self._load(start, stop), strict=True):
             try:
-                images[len(index)] = self._fitting(_decoded(data))
+                row = images[len(index)]
+                image = _decoded(data, row)
+                if image is not row:
+                    row[...] = self._fitting(image)
             except UnusableImageError as error:
                 rejections.append(Rejection(number, self._name(number), str(error)))
             else:
@@ -180,7 +192,7 @@ class EncodedImages(ABC):
         )
 
 
-def _decoded(data: Encoded) -> npt.NDArray[Any]:
+def _decoded(data: Encoded, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
     if isinstance(data, UnusableImageError):
         raise data
-    return decode_bytes(data)
+    return decode_bytes(data, out)

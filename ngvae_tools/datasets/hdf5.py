@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -91,7 +92,7 @@ class HDF5Images(RowImages):
         chunks = dataset.chunks or dataset.shape
         layer = chunks[0] * math.prod(self._stored) * self.dtype.itemsize
         self._layout = ChunkLayout.of(dataset)
-        self._advice = advice(self.path, self.key, dataset, self._layout)
+        self._advice = advice(self.location, self.key, dataset, self._layout)
         self.chunk_rows: int = dataset.chunks[0] if dataset.chunks else 1
         count = math.prod(-(-n // c) for n, c in zip(dataset.shape[1:], chunks[1:], strict=True))
         self._binary = slabs.find(file, "latents/values") is not None and is_binary(
@@ -160,7 +161,7 @@ class HDF5Images(RowImages):
                     found=f"shape {dataset.shape} of {dataset.dtype}",
                     remedy="leave the file alone while it is read, and start again",
                 )
-            if not hasattr(os, "preadv"):
+            if not hasattr(os, "preadv") or not isinstance(self.path, Path):
                 return None
             try:
                 source = FileBytes(self.path)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 import shlex
-from typing import TYPE_CHECKING, Any
+from pathlib import PurePath
+from typing import Any
 
 from ngvae_tools.datasets.chunk_layout import ChunkLayout
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _BLOCK = 1024
 _MUCH = 4
@@ -17,11 +15,11 @@ _MANY = 16
 _CHUNK_BYTES = 2**20
 
 
-def advice(path: Path, key: str, dataset: Any, layout: ChunkLayout | None) -> str | None:
+def advice(location: str, key: str, dataset: Any, layout: ChunkLayout | None) -> str | None:
     """One sentence, computed from the layout: what is found, what it costs, what to write instead; None: it is fine.
 
     Args:
-        path: The file.
+        location: The file, as it may be written down.
         key: The dataset's name.
         dataset: The dataset.
         layout: How its chunks lie; None: they are read through HDF5, by one thread at a time.
@@ -55,13 +53,14 @@ def advice(path: Path, key: str, dataset: Any, layout: ChunkLayout | None) -> st
     while better[0] > shape[0]:
         better = (better[0] // 2, *shape[1:])
     blocks = -(-rows // better[0])
+    name = PurePath(location)
     command = shlex.join(
         [
             "h5repack",
             *("-l", f"{key.strip('/')}:CHUNK={'x'.join(map(str, better))}"),
             *("-f", f"{key.strip('/')}:GZIP=4"),
-            str(path),
-            f"{path.stem}-repacked{path.suffix}",
+            location,
+            f"{name.stem}-repacked{name.suffix}",
         ]
     )
     return (

@@ -19,6 +19,9 @@ from ngvae_tools.inference.stream import EncodedRange, encode_range, joined
 MOST_BLOCKS = 16
 """Blocks of 1,024 images in a shard at most."""
 
+MOST_TOGETHER = 64
+"""The same, where images are stored in chunks of so many."""
+
 SHARDS = 64
 """Shards that a data set is cut into at least, if it has as many blocks: a kill costs what is unfinished of them."""
 
@@ -65,15 +68,19 @@ class ShardPlan:
     piece: int
 
     @classmethod
-    def of(cls, n_images: int, *, image_bytes: int, values: int) -> ShardPlan:
+    def of(cls, n_images: int, *, image_bytes: int, values: int, rows: int = 1) -> ShardPlan:
         """The plan for so many images.
 
         Args:
             n_images: Images of the data set.
             image_bytes: Bytes of one sample.
             values: Numbers that the encoder gives for one image.
+            rows: Images that are read together: shards hold as many at least, where that is not too many.
         """
-        wanted = min(MOST_BLOCKS, n_images // BLOCK // SHARDS, SHARD_BYTES // (BLOCK * values * MEASURED))
+        wanted = min(MOST_BLOCKS, n_images // BLOCK // SHARDS)
+        together = min(-(-rows // BLOCK), MOST_TOGETHER)
+        wanted = max(wanted, 1 << (together - 1).bit_length())
+        wanted = min(wanted, SHARD_BYTES // (BLOCK * values * MEASURED))
         piece = PIECE
         while piece > 1 and piece * image_bytes > PIECE_BYTES:
             piece //= 2

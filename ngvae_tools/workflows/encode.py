@@ -189,7 +189,7 @@ class OpenPass:
 
         model = self.encoding.model
         values = model.latent_dim * model.positions
-        advice = getattr(self.dataset, "layout_advice", lambda: None)()
+        advice = self.dataset.layout_advice()
         return EncodePlan(
             n_images=total,
             n_done=n_before,

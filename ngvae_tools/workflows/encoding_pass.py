@@ -88,6 +88,7 @@ class EncodingPass:
             plan=ShardPlan.of(
                 len(dataset),
                 image_bytes=height * width * channels * dataset.dtype.itemsize,
+                rows=dataset.preferred_rows,
                 values=session.latent_dim * session.positions * (1 if session.second_head is None else 2),
             ),
             settings=settings,

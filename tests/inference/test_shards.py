@@ -19,6 +19,7 @@ from ngvae_tools.inference.session import EncoderSession
 from ngvae_tools.inference.shard_file import read_shard, to_bytes, write_shard
 from ngvae_tools.inference.shards import (
     MOST_BLOCKS,
+    MOST_TOGETHER,
     PIECE,
     PIECE_BYTES,
     SHARD_BYTES,
@@ -32,15 +33,15 @@ SETTINGS = ShardSettings(batch_size=32, replicates=20)
 
 
 @settings(max_examples=200)
-@given(st.integers(1, 10**8), st.integers(1, 2**30), st.integers(1, 2**16), st.integers(1, 50))
-def test_every_image_lies_in_one_shard_of_one_part(n_images, image_bytes, values, of):
-    plan = ShardPlan.of(n_images, image_bytes=image_bytes, values=values)
+@given(st.integers(1, 10**8), st.integers(1, 2**30), st.integers(1, 2**16), st.integers(1, 50), st.integers(1, 10**5))
+def test_every_image_lies_in_one_shard_of_one_part(n_images, image_bytes, values, of, rows):
+    plan = ShardPlan.of(n_images, image_bytes=image_bytes, values=values, rows=rows)
     assert plan.blocks & (plan.blocks - 1) == 0
-    assert 1 <= plan.blocks <= MOST_BLOCKS
+    assert 1 <= plan.blocks <= (MOST_BLOCKS if rows <= MOST_BLOCKS * BLOCK else MOST_TOGETHER)
     assert BLOCK % plan.piece == 0
     assert plan.piece == 1 or (plan.piece <= PIECE and plan.piece * image_bytes <= PIECE_BYTES)
     assert plan.blocks == 1 or plan.blocks * BLOCK * values * 4 <= SHARD_BYTES
-    assert plan.blocks == 1 or plan.n_shards >= SHARDS
+    assert plan.blocks == 1 or plan.n_shards >= SHARDS or (plan.blocks - 1) * BLOCK < 2 * rows
     assert plan.shard(0).start == 0
     assert plan.shard(plan.n_shards - 1).stop == n_images
     middle = plan.shard(plan.n_shards // 2)
@@ -52,6 +53,11 @@ def test_every_image_lies_in_one_shard_of_one_part(n_images, image_bytes, values
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     pieces = plan.pieces(plan.shard(plan.n_shards - 1))
     assert sum(stop - start for start, stop in pieces) == plan.shard(plan.n_shards - 1).stop - pieces[0][0]
+
+
+@pytest.mark.parametrize(("rows", "blocks"), [(1, 1), (1024, 1), (1000, 1), (8192, 8), (5000, 8), (10**6, 64)])
+def test_chunks_are_read_by_one_shard_where_that_can_be(rows, blocks):
+    assert ShardPlan.of(10**5, image_bytes=100, values=8, rows=rows).blocks == blocks
 
 
 class Slow:
