@@ -33,6 +33,7 @@ def test_exit_codes_are_those_of_the_design():
     assert {name: code for name, code in codes.items() if code != 2} == {
         "ExportError": 1,
         "ProcessesError": 1,
+        "TooManyRejectedError": 4,
         "TrainingDivergedError": 6,
     }
     assert len(codes) >= 11
