@@ -239,10 +239,7 @@ class NormalGammaMixturePosterior:
         weight = 1 - second
         beta = np.asarray(self.informative_beta)
         variance = weight * (beta / (self.informative_alpha - 1)) + second * self.uninformative.variance
-        angles, table = self._entropy_table
-        angle = np.arcsin(np.sqrt(weight.clip(0, 1)))
-        entropy = np.stack([np.interp(angle[:, k], angles, row) for k, row in enumerate(table)], axis=1)
-        return Posterior(mu, variance, entropy, self._rate(mu, weight))
+        return Posterior(mu, variance, self._entropy(weight), self._rate(mu, weight))
 
     def density(self, offset: Array, second: float, k: int) -> Array:
         """Density of the mixture of the two Student-t laws of dimension k."""
@@ -260,14 +257,23 @@ class NormalGammaMixturePosterior:
         kl = weight * self._informative_kl + rest * anchored_kl(self.uninformative)
         return np.asarray(index + kl + 0.5 * mu * mu)
 
+    def _entropy(self, weight: Array) -> Array:
+        """Entropies (B, K), linear between the nodes of the table, which are even in the angle."""
+        table = self._entropy_table
+        last = table.shape[1] - 1
+        place = np.arcsin(np.sqrt(weight.clip(0, 1))) * (last / (np.pi / 2))
+        node = np.minimum(place.astype(np.int64), last - 1)
+        rest = place - node
+        node += np.arange(len(table)) * table.shape[1]
+        low, high = table.ravel()[node], table.ravel()[node + 1]
+        return np.asarray(low + rest * (high - low))
+
     @cached_property
-    def _entropy_table(self) -> tuple[Array, Array]:
+    def _entropy_table(self) -> Array:
         # Nodes in the angle asin(sqrt(w)) crowd at both ends, where the entropy bends like w log w.
-        angles = np.linspace(0, np.pi / 2, 513)
-        weights = np.sin(angles) ** 2
+        weights = np.sin(np.linspace(0, np.pi / 2, 513)) ** 2
         scales = np.sqrt(np.asarray(self.informative_beta) / self.informative_alpha)
-        rows = [self._entropies(weights, scale) for scale in scales]
-        return angles, np.stack(rows)
+        return np.stack([self._entropies(weights, scale) for scale in scales])
 
     def _entropies(self, weights: Array, scale: float) -> Array:
         # The trapezoid rule in x with t = s sinh(x) converges exponentially for these tails.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -31,9 +32,7 @@ class Weights:
     def __init__(self, replicates: int, seed: int = 0) -> None:
         self.replicates = replicates
         self.seed = seed
-        # The inverse of the distribution function, to 16 bits.
-        masses = np.exp(-1) / np.array([math.factorial(n) for n in range(12)])
-        self._table = np.searchsorted(masses.cumsum(), (np.arange(2**16) + 0.5) / 2**16).astype(np.uint8)
+        self._table = _poisson_table()
 
     def of(self, index: npt.NDArray[np.int64]) -> Array:
         """Weights of images, given by their ascending indices (n,), shape (n, R)."""
@@ -46,6 +45,13 @@ class Weights:
             )
             weights[rows] = self._table[numbers[index[rows] - block * BLOCK]]
         return weights
+
+
+@cache
+def _poisson_table() -> npt.NDArray[np.uint8]:
+    """The inverse of the distribution function, to 16 bits."""
+    masses = np.exp(-1) / np.array([math.factorial(n) for n in range(12)])
+    return np.searchsorted(masses.cumsum(), (np.arange(2**16) + 0.5) / 2**16).astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +75,10 @@ class Replicates:
         centre = rows.mean(axis=0) if len(rows) else np.zeros(rows.shape[1])
         deviation = rows - centre
         weight = weights.sum(axis=0) * positions
-        shift = weights.T @ _sums(deviation, positions) / np.maximum(weight, 1)[:, None]
-        squares = weights.T @ _sums(deviation * deviation, positions) - weight[:, None] * shift * shift
+        both = np.concatenate([_sums(deviation, positions), _sums(deviation * deviation, positions)], axis=1)
+        sums, squares = np.split(weights.T @ both, 2, axis=1)
+        shift = sums / np.maximum(weight, 1)[:, None]
+        squares = squares - weight[:, None] * shift * shift
         return cls(weight, centre + shift, np.maximum(squares, 0.0))
 
     def merge(self, other: Replicates) -> Replicates:

@@ -8,8 +8,10 @@ the data set.
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ngvae_tools.analysis.blas import one_blas_thread
@@ -17,6 +19,10 @@ from ngvae_tools.datasets import ImageDataset, Rejection
 from ngvae_tools.inference.session import EncoderSession
 from ngvae_tools.inference.shards import Shard, ShardPlan, ShardResult, ShardSettings, surveyed
 from ngvae_tools.inference.stream import EncodedRange, encode_range
+
+
+TURN = 0.0005
+"""Seconds after which a thread that computes in Python lets another one go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,7 @@ def run_shards(
     """
     job = _Job(dataset, session, plan, settings, keep, _pieces(plan, shards))
     threads = [threading.Thread(target=job.work, name=f"encode-{k}") for k in range(workers)]
-    with one_blas_thread():
+    with one_blas_thread(), _short_turns():
         for thread in threads:
             thread.start()
         try:
@@ -132,6 +138,17 @@ class _Job:
             self.keep(surveyed(self.dataset, self.session, self.plan, begun.shard, self.settings, pieces))
             begun.pieces.clear()
         self.said.put(Done(piece.size, piece.rejected))
+
+
+@contextmanager
+def _short_turns() -> Iterator[None]:
+    """Let threads of Python take turns often: by default one that computes statistics keeps decoders waiting for 5 ms."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(TURN)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def _pieces(plan: ShardPlan, shards: Iterable[int]) -> Iterator[tuple[_Begun, int, int]]:

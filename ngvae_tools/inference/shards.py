@@ -22,7 +22,7 @@ MOST_BLOCKS = 16
 MOST_TOGETHER = 64
 """The same, where images are stored in chunks of so many."""
 
-SHARDS = 64
+SHARDS = 8
 """Shards that a data set is cut into at least, if it has as many blocks: a kill costs what is unfinished of them."""
 
 SHARD_BYTES = 64 * 2**20
