@@ -20,7 +20,6 @@ from ngvae_tools.inference.session import EncoderSession
 from ngvae_tools.inference.shards import Shard, ShardPlan, ShardResult, ShardSettings, surveyed
 from ngvae_tools.inference.stream import EncodedRange, encode_range
 
-
 TURN = 0.0005
 """Seconds after which a thread that computes in Python lets another one go on."""
 
@@ -142,7 +141,7 @@ class _Job:
 
 @contextmanager
 def _short_turns() -> Iterator[None]:
-    """Let threads of Python take turns often: by default one that computes statistics keeps decoders waiting for 5 ms."""
+    """Let threads of Python take turns often: else one that computes statistics keeps decoders waiting for 5 ms."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(TURN)
     try:

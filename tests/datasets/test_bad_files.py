@@ -147,5 +147,5 @@ def test_reading_bad_files_leaves_none_open(tmp_path):
 def test_a_folder_of_broken_files_alone_says_so(tmp_path):
     for name, (data, _) in unusable_files().items():
         (tmp_path / name).write_bytes(data)
-    with pytest.raises(DatasetError, match="no image in .* is readable"):
+    with pytest.raises(DatasetError, match=r"no image in .* is readable"):
         FolderImages(tmp_path).read(0, 1)
