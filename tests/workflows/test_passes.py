@@ -1,6 +1,7 @@
 """Interrupted, shared out and limited passes: the same result bit for bit, and nothing lost."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -12,11 +13,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from bad_files import unusable_files
 from inference.graphs import Linear, images_of
+from PIL import Image
 
 from ngvae_tools import encode_part, merge, select_latents
 from ngvae_tools.analysis.moments import BLOCK
 from ngvae_tools.errors import MissingDependencyError, OptionError, OutputError, RecordError, TooManyRejectedError
+from ngvae_tools.latents.file import read_latents
 from ngvae_tools.record import AnalysisRecord
 
 RESULT = ["latents.h5", "rejected.jsonl", "selection.json"]
@@ -247,6 +251,33 @@ class TestInterrupted:
         select_latents(trained / "encoder.onnx", whole / "d.h5", out, on_progress=another)
         assert refused
         same_result(out, whole / "out")
+
+
+class TestBadFiles:
+    def test_a_folder_of_everything_that_goes_wrong(self, command_line, tmp_path, as_pngs):
+        """Each broken file is rejected with its reason, each sound one is encoded, and the run goes on."""
+        encoder = Linear(3, (16, 16, 3)).save(tmp_path / "encoder.onnx")
+        folder = as_pngs(tmp_path / "d", images_of(50, (16, 16, 3)))
+        broken = unusable_files()
+        for name, (data, _) in broken.items():
+            (folder / name).write_bytes(data)
+        odd = [b"new\nline.png", b"not-utf8-\xff.png", b"JPEG.png"]
+        for name in odd[:2]:
+            shutil.copy(folder / "00000.png", folder / os.fsdecode(name))
+        Image.fromarray(images_of(1, (16, 16, 3))[0]).save(folder / os.fsdecode(odd[2]), format="JPEG")
+        (folder / "folder.png").mkdir()
+        (folder / "broken link.png").symlink_to("nowhere")
+        (folder / "circle").symlink_to(folder, target_is_directory=True)
+        found = command_line("select-latents", encoder, folder, "-o", "out", "--workers", "2")
+        assert found.returncode == 3, found.stderr
+        assert "Traceback" not in found.stderr
+        record = AnalysisRecord.read(tmp_path / "out")
+        lines = [json.loads(line) for line in (tmp_path / "out/rejected.jsonl").read_text().splitlines()]
+        assert {line["id"] for line in lines} == {*broken, "broken link.png"}
+        assert all(line["reason"] for line in lines)
+        _, names, _ = read_latents(tmp_path / "out/latents.h5")
+        assert {*odd} <= {*names.tolist()}
+        assert record.data.n_images == len(names) + len(lines) == 50 + 3 + len(broken) + 1
 
 
 class TestMaxRejected:
