@@ -93,6 +93,18 @@ def plugin_devices(provider: str) -> tuple[Any, ...]:
     return () if discover is None else tuple(found for found in discover() if found.ep_name == provider)
 
 
+def offered_providers() -> tuple[str, ...]:
+    """The providers that onnxruntime brings along, and those that are plugins.
+
+    Raises:
+        MissingDependencyError: No onnxruntime is installed.
+    """
+    onnxruntime = require_onnxruntime()
+    discover = getattr(onnxruntime, "get_ep_devices", None)
+    plugins = [] if discover is None else [found.ep_name for found in discover()]
+    return tuple(dict.fromkeys([*onnxruntime.get_available_providers(), *plugins]))
+
+
 def device_refused(device: str, found: str) -> DeviceError:
     """The error of an explicit device that cannot be had; there is no silent fallback."""
     return DeviceError(

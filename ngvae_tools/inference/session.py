@@ -22,8 +22,8 @@ from ngvae_tools.inference.providers import (
     CUDA,
     available_cpus,
     check_provider,
+    offered_providers,
     providers_for,
-    require_onnxruntime,
 )
 from ngvae_tools.inference.running import Model, filled
 from ngvae_tools.inference.trial import Trial
@@ -120,7 +120,7 @@ class EncoderSession:
         )
         self.provider = self._model.provider
         check_provider(device, choice, self.provider)
-        if device == "auto" and self.provider == CPU and CUDA in require_onnxruntime().get_available_providers():
+        if device == "auto" and self.provider == CPU and CUDA in offered_providers():
             self.notes.append("CUDA is offered by onnxruntime but did not start; the encoder ran on the CPU.")
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -202,10 +201,3 @@ def _names(dataset: ImageDataset, shard: Shard, index: npt.NDArray[np.int64]) ->
         return None
     # As wide as the longest of these alone, so that it does not depend on how the data set is cut.
     return np.array(names[index - shard.start].tolist(), dtype=np.bytes_)
-
-
-def available_workers(workers: int | None) -> int:
-    """How many workers to run: as asked for, else one for each processor that this process may use."""
-    if workers is not None:
-        return workers
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,7 +6,8 @@ import importlib
 import platform
 from dataclasses import dataclass
 
-from ngvae_tools.inference.providers import CUDA, available_cpus
+from ngvae_tools.errors import MissingDependencyError
+from ngvae_tools.inference.providers import CUDA, available_cpus, offered_providers
 from ngvae_tools.workflows.versions import installed_version, versions_of
 
 PACKAGES = (
@@ -14,11 +15,18 @@ PACKAGES = (
     "scipy",
     "h5py",
     "pillow",
+    "imagecodecs",
+    "simplejpeg",
+    "tifffile",
     "onnx",
     "onnxruntime",
     "onnxruntime-gpu",
     "torch",
     "onnxscript",
+    "pyarrow",
+    "zarr",
+    "fsspec",
+    "ray",
     "matplotlib",
     "jinja2",
     "typer",
@@ -78,10 +86,9 @@ def diagnose() -> Diagnosis:
 
 def _providers() -> tuple[str, ...]:
     try:
-        onnxruntime = importlib.import_module("onnxruntime")
-    except ImportError:
+        return offered_providers()
+    except MissingDependencyError:
         return ()
-    return tuple(onnxruntime.get_available_providers())
 
 
 def _devices() -> tuple[str, ...]:

@@ -15,10 +15,10 @@ from ngvae_tools.datasets import ImageDataset
 from ngvae_tools.datasets.places import Place, name_of, place_of
 from ngvae_tools.errors import OptionError, TooManyRejectedError
 from ngvae_tools.inference.local import Done, run_shards
-from ngvae_tools.inference.providers import CPU
+from ngvae_tools.inference.providers import CPU, available_cpus
 from ngvae_tools.inference.session import EncoderSession, HeadNames, InputOptions
 from ngvae_tools.inference.shard_file import read_shard
-from ngvae_tools.inference.shards import ShardSettings, available_workers
+from ngvae_tools.inference.shards import ShardSettings
 from ngvae_tools.record import REPLICATES
 from ngvae_tools.workflows.encoding_pass import EncodingPass
 from ngvae_tools.workflows.opening import encoder_of, fit_floats, open_images, shape_of
@@ -167,7 +167,7 @@ class OpenPass:
         return Encoded([folder.file(number) for number in shards], total, progress.now.rejected, timings)
 
     def _run(self, folder: ShardFolder, missing: list[int], progress: _Progress) -> None:
-        workers = available_workers(self.options.workers)
+        workers = self.options.workers or available_cpus()
         if self.options.engine == "ray":
             from ngvae_tools.workflows.ray_engine import run_on_ray
 
@@ -215,7 +215,7 @@ def open_pass(model: Path, data: Place, options: EncodeOptions) -> Iterator[Open
         encoder_of(model),
         device=options.device,
         threads=1,
-        at_once=available_workers(options.workers),
+        at_once=options.workers or available_cpus(),
         heads=options.heads,
         input_options=options.input_options,
         image_shape=lambda: shape_of(data, options.dataset_key),

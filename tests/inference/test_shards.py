@@ -57,7 +57,7 @@ def test_every_image_lies_in_one_shard_of_one_part(n_images, image_bytes, values
 
 @pytest.mark.parametrize(("rows", "blocks"), [(1, 1), (1024, 1), (1000, 1), (8192, 8), (5000, 8), (10**6, 64)])
 def test_chunks_are_read_by_one_shard_where_that_can_be(rows, blocks):
-    assert ShardPlan.of(10**5, image_bytes=100, values=8, rows=rows).blocks == blocks
+    assert ShardPlan.of(10**4, image_bytes=100, values=8, rows=rows).blocks == blocks
 
 
 class Slow:
