@@ -33,7 +33,7 @@ def say_plan(terminal: Terminal, plan: EncodePlan) -> None:
     if plan.n_done:
         terminal.say(f"Going on with what is there: {plan.n_done:,} images are done.")
     for note in plan.notes:
-        terminal.say(note)
+        terminal.say(f"Slow to read: {note}")
 
 
 @contextmanager
