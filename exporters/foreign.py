@@ -16,7 +16,7 @@ from exporters.prepare import check_module, prepared
 from exporters.scaling import SCALES, PerChannel, Range, Scaling, check_sample_type, samples_of
 from ngvae_tools.contract import Family, InputScale, ModelMetadata, Resize
 from ngvae_tools.errors import ExportError, OptionError
-from ngvae_tools.training.networks import scaled
+from ngvae_tools.training.networks import leaves_range, scaled
 
 IMAGE_NAMES = ("reconstruction", "recon_x", "x_recon", "recon", "x_hat", "sample", "image", "images")
 
@@ -198,7 +198,8 @@ class _SampleEncoder(nn.Module):
 
     def forward(self, samples: Tensor) -> tuple[Tensor, ...]:
         # The axes move while the samples are still bytes: measured faster than after the cast.
-        unit = scaled(samples.permute(0, 3, 1, 2).float(), self.scale)
+        clip = leaves_range(samples, self.scale)
+        unit = scaled(samples.permute(0, 3, 1, 2).float(), self.scale, clip=clip)
         found = self.plan.pick(self.call(self.scaling.apply(unit)))
         return tuple(head.flatten(1) if self.flatten else head for head in found)
 

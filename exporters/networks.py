@@ -58,7 +58,7 @@ def export_model(
         )
 
     encoder = export_sample_encoder(
-        _SampleEncoder(fold_scale(model.encoder), model.objective),
+        _SampleEncoder(fold_scale(model.encoder, sample_type), model.objective),
         encoder_path,
         metadata("encoder"),
         reference=_SampleEncoder(model.encoder, model.objective),
@@ -72,13 +72,13 @@ def export_model(
     return encoder, decoder
 
 
-def fold_scale(encoder: Encoder) -> Encoder:
+def fold_scale(encoder: Encoder, sample_type: str) -> Encoder:
     """An equal encoder whose first convolution takes unscaled samples, where scaling is a plain factor.
 
     Zero padding stays zero under a factor, so only an offset or a clip keeps the scaling from moving into the
     weights. Measured: 0.90 of the speed of ready float32 input, against 0.86 with a separate multiplication.
     """
-    if encoder.scale != InputScale():
+    if sample_type != "uint8" or encoder.scale != InputScale():
         return encoder
     folded = copy.deepcopy(encoder)
     first = folded.convolutions[0]

@@ -90,7 +90,9 @@ class RunRecord:
         folder: The run's folder.
         config: Options, data set and versions, as in `config.json`.
         epochs: The history so far.
-        summary: How the run ended, as in `summary.json`; None while it has not finished.
+        summary: How the run ended, as in `summary.json`; None while it has not finished. `adapted`, of the objective
+            `adaptive` alone, is the share of the change to learned prior weights that was done: 0 where the
+            dimensions had not separated, 1 where it had ended.
     """
 
     folder: Path

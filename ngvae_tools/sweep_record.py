@@ -42,6 +42,7 @@ class Trial:
         two_nn_interval: Its 95 % interval.
         epochs: Epochs trained.
         settled: Epochs at the end during which the count by the family's rule stayed, in training.
+        adapted: Share of the change to learned prior weights that was done; None where the objective has none.
     """
 
     cell: str
@@ -60,6 +61,7 @@ class Trial:
     two_nn_interval: tuple[float, float] | None = None
     epochs: int | None = None
     settled: int | None = None
+    adapted: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

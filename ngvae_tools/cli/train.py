@@ -154,7 +154,7 @@ def command(
         resize=resize,
         size=size,
     )
-    from ngvae_tools.report.words import plural
+    from ngvae_tools.report.words import plural, unfinished
     from ngvae_tools.training.allocator import keep_freed_memory
     from ngvae_tools.workflows.train import default_run, train
 
@@ -181,6 +181,8 @@ def command(
             "Training stopped before the paper's schedule would have ended it: the number of informative dimensions "
             "may still change. Without --epochs the schedule decides."
         )
+    if (adapted := run.summary.get("adapted", 1.0)) < 1:
+        terminal.say(unfinished(adapted))
     for name, export in run.summary["exports"].items():
         terminal.say(
             f"Wrote {folder / name} ({export['bytes'] / 1e6:.2f} MB); torch and onnxruntime differ by at most "

@@ -63,6 +63,24 @@ def plural(value: int, singular: str, several: str) -> str:
     return f"{count(value)} {singular if value == 1 else several}"
 
 
+def unfinished(adapted: float) -> str:
+    """What a training says that ended before its prior weights were learned.
+
+    Args:
+        adapted: Share of that change which was done, below 1; 0 where the dimensions had not separated.
+    """
+    if adapted <= 0:
+        return (
+            "The dimensions had not separated when the training ended, so no prior weights were learned: p rests where "
+            "it does in objective mixture, and more epochs may change the count."
+        )
+    done = min(math.floor(100 * adapted), 99)
+    return (
+        f"The training ended after {done} % of the change to learned prior weights: p and the count are on their way, "
+        "and more epochs may change them."
+    )
+
+
 def folded(text: str, width: int) -> str:
     """Text in lines of at most `width` characters, broken behind `/`, `-`, `_`, `.` and spaces where that is enough."""
     lines = [""]

@@ -12,7 +12,7 @@ import torch
 from ngvae_tools.errors import RecordError
 from ngvae_tools.files import replacing
 
-VERSION = 1
+VERSION = 2
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:

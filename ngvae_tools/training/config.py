@@ -57,7 +57,8 @@ class TrainingConfig:
         prior_nats: log(1/pi) of the prior weight pi of the informative law (objective `mixture`), or of its start
             (objective `adaptive`).
         epochs: Number of epochs; None means the paper's schedule: when the losses of five epochs stay within
-            1 %, the learning rate is divided by ten, and the second time training stops.
+            1 %, the learning rate is divided by ten, and the second time training stops. Epochs of fewer than 80
+            steps are pooled until they have as many.
         max_epochs: Where the paper's schedule stops at the latest.
         plateau_nats: Let the losses of a plateau stay within so many nats instead of 1 %.
         batch_size: Images a step, over all processes that train together.

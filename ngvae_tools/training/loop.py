@@ -117,7 +117,9 @@ class Trainer:
             else None
         )
         self.generator = torch.Generator(self.device).manual_seed(_seed_of(config.seed, self.ranks.rank))
-        self.schedule = PlateauSchedule(config.epochs, config.max_epochs, config.plateau_nats)
+        self.schedule = PlateauSchedule(
+            config.epochs, config.max_epochs, config.plateau_nats, earliest=model.objective.EARLIEST
+        )
         self.watch = DivergenceWatch(math.prod(model.image_shape))
         self.history: list[EpochRecord] = []
         self.resumed: tuple[int, int] | None = None
@@ -229,14 +231,20 @@ class Trainer:
             sigma=float(self.model.sigma),
         )
         self.history.append(record)
-        self.schedule.advance(number, train.loss, lambda plateau: self._settle(second, plateau=plateau))
+        self.schedule.advance(
+            number,
+            train.loss,
+            lambda plateau: self._settle(second, plateau=plateau),
+            steps=self.step,
+            changing=objective.changing,
+        )
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.learning_rate / 10**self.schedule.drops
         self._check_equal(number)
         self._begin_epoch()
 
     def _settle(self, second: Tensor, *, plateau: bool) -> bool:
-        changed = self.model.objective.settle(second, plateau=plateau)
+        changed = self.model.objective.settle(second, plateau=plateau, steps=self.step)
         if changed:
             self.watch.restart()
         return changed

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 
+import torch
 from torch import Tensor, nn
 
 from ngvae_tools.contract import InputScale
@@ -46,7 +47,7 @@ class Encoder(nn.Module):
         """Samples (B, H, W, C) as the network's images (B, C, H, W), float32 in [0, 1]."""
         # The axes move while the samples are still bytes: measured faster than after the cast.
         images = samples.permute(0, 3, 1, 2).float()
-        return images if self.scale is None else scaled(images, self.scale)
+        return images if self.scale is None else scaled(images, self.scale, clip=leaves_range(samples, self.scale))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior means mu and the raw second head (logit of p, or log-variance) for images (B, C, H, W)."""
@@ -106,12 +107,16 @@ def _convolution(
     return plain_convolution(kind, inputs, outputs, stride=2)
 
 
-def scaled(samples: Tensor, scale: InputScale) -> Tensor:
-    """clip((samples - low) / (high - low), 0, 1) for float32 samples."""
+def leaves_range(samples: Tensor, scale: InputScale) -> bool:
+    """Whether samples of this type can lie beyond the ends of the scale: all but bytes on the scale of bytes."""
+    return samples.dtype != torch.uint8 or scale != InputScale()
+
+
+def scaled(samples: Tensor, scale: InputScale, *, clip: bool = True) -> Tensor:
+    """clip((samples - low) / (high - low), 0, 1) for float32 samples, without the clip where it is not asked for."""
     shifted = samples if scale.low == 0 else samples - scale.low
     images = shifted * (1 / (scale.high - scale.low))
-    # Bytes cannot leave the range.
-    return images if scale == InputScale() else images.clamp(0, 1)
+    return images.clamp(0, 1) if clip else images
 
 
 def check_image_shape(image_shape: tuple[int, int, int]) -> tuple[int, int, int]:

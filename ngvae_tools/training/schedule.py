@@ -14,20 +14,31 @@ class PlateauSchedule:
     does not lower the learning rate. With a fixed number of epochs the learning rate stays, and the objective is
     told at the first plateau or after 60 % of the epochs, whichever comes first.
 
+    The paper's epochs have about 940 steps. Few images make short epochs, whose losses stay close because little
+    has been learned in between; so our reading of "epoch" is one of 80 steps or more: shorter ones are pooled until
+    they have as many, and their mean loss is one of the five.
+
     Args:
         epochs: A fixed number of epochs; None: the plateaus decide.
         max_epochs: Where the plateaus stop at the latest.
         nats: Let the five losses stay within so many nats instead of 1 %.
+        earliest: Training steps before which no plateau counts, and the objective is not told of 60 % of the epochs
+            unless no epoch would be left after them.
     """
 
     EPOCHS = 5
+    STEPS = 80
     TOLERANCE = 0.01
     SETTLED = 0.6
 
-    def __init__(self, epochs: int | None = None, max_epochs: int = 200, nats: float | None = None) -> None:
+    def __init__(
+        self, epochs: int | None = None, max_epochs: int = 200, nats: float | None = None, *, earliest: int = 0
+    ) -> None:
         self.epochs = epochs
         self.max_epochs = max_epochs
         self.nats = nats
+        self.earliest = earliest
+        self.pooled: list[float] = []
         self.losses: list[float] = []
         self.reached = False
         self.drops = 0
@@ -46,36 +57,69 @@ class PlateauSchedule:
         """Whether the training is over after so many epochs."""
         return self.stopped or epoch >= self.last
 
-    def advance(self, epoch: int, loss: float, settle: Callable[[bool], bool]) -> None:
+    def advance(
+        self, epoch: int, loss: float, settle: Callable[[bool], bool], *, steps: int, changing: bool = False
+    ) -> None:
         """Note an epoch's loss and tell the objective.
 
         Args:
             epoch: From 1.
             loss: Mean training loss of the epoch, nats.
             settle: Told whether the first plateau has been reached; says whether the objective changes from here.
+            steps: Training steps of an epoch, the same in all.
+            changing: Whether the objective is on its way from one form to another: no plateau counts, and the losses
+                are watched anew afterwards.
         """
-        plateau = self.plateau(loss)
+        plateau = self.plateau(loss, steps, counts=not changing and epoch * steps >= self.earliest)
         self.reached = self.reached or plateau
-        late = self.epochs is not None and epoch >= math.ceil(self.SETTLED * self.epochs)
-        if settle(self.reached or late):
-            self.losses.clear()
+        if settle(self.reached or self._late(epoch, steps)) or changing:
+            self._watch_anew()
         elif plateau and self.epochs is None:
             self.drops += 1
 
-    def plateau(self, loss: float) -> bool:
-        """Note a loss; True where the last five, all since the last plateau, are as close as asked for."""
-        self.losses.append(loss)
-        last = self.losses[-self.EPOCHS :]
-        tolerance = self.TOLERANCE * abs(loss) if self.nats is None else self.nats
-        if len(last) < self.EPOCHS or max(last) - min(last) >= tolerance:
+    def plateau(self, loss: float, steps: int, *, counts: bool = True) -> bool:
+        """Note an epoch's loss; True where the last five readings, all since the last plateau, are close enough.
+
+        Args:
+            loss: Mean training loss of the epoch, nats.
+            steps: Training steps of an epoch, the same in all.
+            counts: Whether there may be a plateau now.
+        """
+        self.pooled.append(loss)
+        if len(self.pooled) * steps < self.STEPS:
             return False
-        self.losses.clear()
+        reading = sum(self.pooled) / len(self.pooled)
+        self.pooled.clear()
+        self.losses.append(reading)
+        last = self.losses[-self.EPOCHS :]
+        tolerance = self.TOLERANCE * abs(reading) if self.nats is None else self.nats
+        if not counts or len(last) < self.EPOCHS or max(last) - min(last) >= tolerance:
+            return False
+        self._watch_anew()
         return True
+
+    def _late(self, epoch: int, steps: int) -> bool:
+        """Whether 60 % of a fixed number of epochs are done, and enough steps where there is time for them."""
+        if self.epochs is None:
+            return False
+        enough = math.ceil(self.earliest / steps)
+        share = math.ceil(self.SETTLED * self.epochs)
+        return epoch >= (max(share, enough) if enough < self.epochs else share)
+
+    def _watch_anew(self) -> None:
+        self.pooled.clear()
+        self.losses.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs."""
-        return {"losses": list(self.losses), "reached": self.reached, "drops": self.drops}
+        return {
+            "pooled": list(self.pooled),
+            "losses": list(self.losses),
+            "reached": self.reached,
+            "drops": self.drops,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
-        self.losses, self.reached, self.drops = list(state["losses"]), state["reached"], state["drops"]
+        self.pooled, self.losses = list(state["pooled"]), list(state["losses"])
+        self.reached, self.drops = state["reached"], state["drops"]

@@ -255,6 +255,7 @@ def _trial(result: CellResult) -> Trial:
         two_nn_interval=None if intrinsic is None else intrinsic.two_nn_interval,
         epochs=last.epoch,
         settled=_settled([epoch.informative for epoch in run.epochs]),
+        adapted=(run.summary or {}).get("adapted"),
     )
 
 

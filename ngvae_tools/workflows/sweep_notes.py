@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ngvae_tools.report.sweep_words import distinct_counts, no_plateau
-from ngvae_tools.report.words import plural
+from ngvae_tools.report.words import plural, unfinished
 from ngvae_tools.sweep_record import Level, Plateau, SweepRecord, Verdict
 
 SETTLED = 5
@@ -112,6 +112,8 @@ def _limits(record: SweepRecord) -> Iterator[str]:
                 f"At sigma {level.sigma:g} the count still changed within the last {SETTLED} of "
                 f"{plural(kept.epochs, 'epoch', 'epochs')}: more --epochs may change it."
             )
+        if kept.adapted is not None and kept.adapted < 1:
+            yield f"At sigma {level.sigma:g}: {unfinished(kept.adapted)}"
         counts = [trial.counts[record.rule] for trial in level.trials if record.rule in trial.counts]
         if len(set(counts)) > 1:
             yield (

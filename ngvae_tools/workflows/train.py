@@ -190,6 +190,8 @@ def _finish(trainer: Trainer, body: dict[str, Any], *, resize: Resize | None) ->
     summary |= {"sigma": last.sigma}
     summary |= {"train": dataclasses.asdict(last.train)}
     summary |= {"held_out": None if last.held_out is None else dataclasses.asdict(last.held_out)}
+    if (adapted := trainer.model.objective.adapted) is not None:
+        summary |= {"adapted": adapted}
     if trainer.config.model == "ard-vae":
         summary |= {"relevance": _relevance(trainer)}
     write_json(folder / SUMMARY_NAME, summary)

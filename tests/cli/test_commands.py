@@ -186,6 +186,7 @@ class TestSelectLatents:
         found = command_line("train", folder, "-o", "run", "--epochs", "1", "--latent-dim", "2")
         assert found.returncode == 3, found.stderr
         assert "1 image could not be used, such as 00004.png" in found.stderr
+        assert "no prior weights were learned" in found.stderr
         rejected = json.loads((tmp_path / "run/config.json").read_text())["data"]["rejected"]
         assert [line["id"] for line in rejected] == ["00004.png"]
 

@@ -148,7 +148,7 @@ def test_other_families(tmp_path, options, second):
 def test_folding_the_scale_changes_no_head():
     model = model_for("uint8")
     samples = torch.from_numpy(samples_of("uint8", 9))
-    folded = fold_scale(model.encoder)
+    folded = fold_scale(model.encoder, "uint8")
     assert folded.scale is None
     assert model.encoder.scale == InputScale()
     with torch.no_grad():
@@ -157,7 +157,9 @@ def test_folding_the_scale_changes_no_head():
         ):
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
     other = model_for("float32").encoder
-    assert fold_scale(other) is other
+    assert fold_scale(other, "float32") is other
+    # The same ends by chance: only bytes cannot leave them.
+    assert fold_scale(model.encoder, "uint16") is model.encoder
 
 
 class Plain(nn.Module):

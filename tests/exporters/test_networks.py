@@ -122,7 +122,7 @@ def test_the_default_exports_its_gated_mean_and_is_pruned_by_its_weights(tmp_pat
 def test_folding_the_scale_leaves_the_coordinates():
     model = model_of(model="vae", coordconv=True)
     samples = torch.from_numpy(samples_of(3))
-    folded = fold_scale(model.encoder)
+    folded = fold_scale(model.encoder, "uint8")
     assert folded.scale is None
     with torch.no_grad():
         for ours, theirs in zip(

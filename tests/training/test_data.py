@@ -350,6 +350,13 @@ def test_images_are_scaled_inside_the_encoder(dtype):
     assert dtype == np.uint8 or {0.0, 1.0} <= set(images.flatten().tolist())
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_images_whose_ends_are_those_of_bytes_by_chance_are_clipped(dtype):
+    samples = np.array([0, 51, 255, 300, 60_000] + [0] * 251, dtype).reshape(1, 16, 16, 1)
+    images = Encoder((16, 16, 1), 2, InputScale()).images(torch.from_numpy(samples))
+    assert images.flatten()[:5].tolist() == pytest.approx([0, 0.2, 1, 1, 1])
+
+
 def test_a_scale_from_zero_clips():
     samples = torch.tensor([-1.0, 0.0, 2.0, 5.0])
     assert scaled(samples, InputScale(0, 4)).tolist() == [0, 0, 0.5, 1]

@@ -440,7 +440,7 @@ def test_no_value_or_gradient_overflows_in_float32(options, means, logits, log_s
             objective.log_scale.copy_(torch.tensor(log_scales[:K]))
         leaves.append(objective.log_scale)
     if settled:
-        objective.settle(torch.zeros(K), plateau=True)
+        objective.settle(torch.zeros(K), plateau=True, steps=1)
     mu = objective.mean(leaves[0], leaves[1])
     drawn = objective.sample(mu, leaves[1], generator(seed))
     values = [drawn.z, objective.rate(mu, leaves[1]), objective.posterior_variance(leaves[1])]

@@ -45,8 +45,8 @@ class Hooked(GaussianObjective):
     def absorb(self, observed):
         self.followed += observed
 
-    def settle(self, second, *, plateau):
-        self.settled.append((tuple(second.shape), plateau))
+    def settle(self, second, *, plateau, steps):
+        self.settled.append((tuple(second.shape), plateau, steps))
         return False
 
 
@@ -62,7 +62,7 @@ def test_every_hook_is_called(few, hooked):
     history = hooked.fit()
     objective = hooked.model.objective
     assert objective.observed == 8  # steps, and no batch of the held-out images
-    assert objective.settled == [((3,), False), ((3,), True)]  # 60 % of two epochs is the second
+    assert objective.settled == [((3,), False, 4), ((3,), True, 4)]  # 60 % of two epochs is the second
     assert objective.followed.abs().sum() > 0
     for figures in (history[-1].train, history[-1].held_out):
         assert figures.penalty >= 5

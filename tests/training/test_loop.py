@@ -20,6 +20,7 @@ from ngvae_tools.run import CHECKPOINT_NAME, HISTORY_NAME, EpochRecord
 from ngvae_tools.training.config import TrainingConfig
 from ngvae_tools.training.loop import Trainer, evaluate
 from ngvae_tools.training.model import VariationalAutoencoder
+from ngvae_tools.training.objectives import AdaptiveObjective
 from ngvae_tools.training.schedule import PlateauSchedule
 
 MODELS = [
@@ -159,7 +160,7 @@ def test_the_caller_s_random_state_is_untouched(few, run_folder):
 
 def drops(losses):
     schedule = PlateauSchedule()
-    return [epoch for epoch, loss in enumerate(losses, 1) if schedule.plateau(loss)]
+    return [epoch for epoch, loss in enumerate(losses, 1) if schedule.plateau(loss, schedule.STEPS)]
 
 
 @pytest.mark.parametrize(
@@ -187,13 +188,51 @@ def test_plateaus_do_not_depend_on_the_unit(losses, factor):
     assert drops(losses) == drops([loss * factor for loss in losses])
 
 
-def test_the_schedule_divides_the_learning_rate_by_ten_and_then_stops(few, run_folder):
+def test_the_schedule_divides_the_learning_rate_by_ten_and_then_stops(few, run_folder, monkeypatch):
+    monkeypatch.setattr(PlateauSchedule, "STEPS", 1)
+    monkeypatch.setattr(AdaptiveObjective, "EARLIEST", 0)
+    monkeypatch.setattr(AdaptiveObjective, "RAMP", 2)
     # A learning rate too small to move: every five epochs are a plateau, and the default changes at its first.
     options = {"epochs": None, "learning_rate": 1e-12, "sigma": 1.0, "batch_size": 128}
-    for objective, before in (("paper", 5), ("adaptive", 10)):
+    for objective, before in (("paper", 5), ("adaptive", 11)):  # one of two epochs of the ramp is watched
         _, history = trained(few, run_folder, objective=objective, **options)
         rates = [record.learning_rate for record in history]
         np.testing.assert_allclose(rates, [1e-12] * before + [1e-13] * 5, rtol=1e-9)
+
+
+def test_few_images_settle_after_800_steps_and_no_plateau_before_the_ramp_has_ended(few, run_folder):
+    # As many steps as epochs; all losses alike.
+    options = {"epochs": None, "max_epochs": 2500, "learning_rate": 1e-12, "sigma": 1e3, "batch_size": 128}
+    config = TrainingConfig(**(QUICK | options))
+    model = VariationalAutoencoder(config, few.image_shape, few.scale)
+    trainer = Trainer(model, few, config, run_folder)
+    settled, drops = [], []
+
+    def epoch():
+        before = int(model.objective.steps), trainer.schedule.drops
+        number = len(trainer.history) + 1
+        trainer.history.append(None)
+        p = torch.full((4,), 0.01)
+        trainer.schedule.advance(
+            number,
+            100.0,
+            lambda plateau: trainer._settle(p, plateau=plateau),
+            steps=trainer.step,
+            changing=model.objective.changing,
+        )
+        if before[0] < 0 <= int(model.objective.steps):
+            settled.append(number)
+        if trainer.schedule.drops > before[1]:
+            drops.append(number)
+
+    trainer.step = 1
+    while not trainer.schedule.done(len(trainer.history)):
+        model.objective.absorb(torch.full((4,), 0.99))
+        epoch()
+    assert settled == [800]
+    assert model.objective.adapted == 1.0
+    # The epoch in which the ramp ends is the first of a pool.
+    assert drops == [1600 + 399, 1600 + 799]
 
 
 def test_the_schedule_ends_at_max_epochs(few, run_folder):

@@ -272,6 +272,23 @@ class TestNotes:
         assert "At sigma 0.245 the count still changed within the last 5 of 60 epochs" in self.say(levels=levels)
         assert "still changed" not in self.say()
 
+    @pytest.mark.parametrize(
+        ("adapted", "words"), [(0.0, "had not separated"), (0.996, "after 99 % of the change"), (1.0, None)]
+    )
+    def test_prior_weights_that_were_on_their_way(self, adapted, words):
+        record = records.sweep()
+        level = record.levels[2]
+        level = dataclasses.replace(
+            level, trials=tuple(dataclasses.replace(trial, adapted=adapted) for trial in level.trials)
+        )
+        text = self.say(levels=(*record.levels[:2], level, *record.levels[3:]))
+        if words is None:
+            assert "prior weights" not in text
+        else:
+            assert text.count("prior weights") == 1
+            assert "At sigma 0.245: The" in text
+            assert words in text
+
     def test_a_training_too_short_to_tell(self):
         record = records.sweep()
         short = tuple(

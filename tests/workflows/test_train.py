@@ -108,6 +108,11 @@ class TestRun:
     def test_it_is_said_that_the_number_of_epochs_ended_it(self, run):
         assert run.summary["ended_by"] == "epochs"
 
+    def test_it_is_said_how_far_the_prior_weights_have_come(self, run, sprites, tmp_path):
+        assert 0 <= run.summary["adapted"] < 1
+        other = train(sprites, tmp_path / "run", model="vae", latent_dim=2, epochs=1, device="cpu")
+        assert "adapted" not in other.summary
+
     def test_a_run_without_an_encoder_is_called_unfinished(self, run, sprites, tmp_path):
         shutil.copytree(run.folder, tmp_path / "run")
         (tmp_path / "run/encoder.onnx").unlink()

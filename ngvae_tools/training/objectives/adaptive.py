@@ -35,7 +35,10 @@ class AdaptiveObjective(MixtureObjective):
 
     The sign of separation: over three epochs no mean p has moved by 0.03 or more, and one at least is below 0.05; or
     else the first plateau of the loss. Charged from the start, the prior weights would freeze dimensions before
-    it is decided what they carry.
+    it is decided what they carry. There is no way back, and the first saddle of the loss looks the same; so nothing
+    is a sign before 800 training steps, and epochs shorter than 80 steps are pooled until they have as many: p moves
+    little in fewer steps, settled or not. A saddle that lasts longer (2,000 steps and more were seen, on 3,000 images)
+    still passes for the end.
 
     Args:
         latent_dim: Number K of latent dimensions.
@@ -44,10 +47,16 @@ class AdaptiveObjective(MixtureObjective):
     Attributes:
         mean_weight: Running mean of w over images, shape (K,); 1/2 until settled, where pi_k is the starting pi.
         steps: Training steps since the dimensions have separated; -1 before.
-        recent_p: Mean p of the last four epochs, shape (4, K); -1 where there was none, far from any.
+        trained: Training steps up to the last epoch's end.
+        pooled_p: Sum over the pooled epochs of their mean p, shape (K,).
+        pooled_epochs: How many those are.
+        recent_p: Mean p of the last four epochs, or pools of them, shape (4, K); -1 where there was none, far from
+            any.
     """
 
     INDEX_WEIGHT = 5.0
+    EARLIEST = 800
+    READING = 80
     RAMP = 800
     FOLLOW = 0.02
     LEAST = 1e-3
@@ -56,6 +65,9 @@ class AdaptiveObjective(MixtureObjective):
 
     mean_weight: Tensor
     steps: Tensor
+    trained: Tensor
+    pooled_p: Tensor
+    pooled_epochs: Tensor
     recent_p: Tensor
 
     def __init__(
@@ -64,12 +76,25 @@ class AdaptiveObjective(MixtureObjective):
         super().__init__(latent_dim, prior_nats, estimator)
         self.register_buffer("mean_weight", torch.full((latent_dim,), 0.5))
         self.register_buffer("steps", torch.tensor(-1))
+        self.register_buffer("trained", torch.tensor(0))
+        self.register_buffer("pooled_p", torch.zeros(latent_dim))
+        self.register_buffer("pooled_epochs", torch.tensor(0))
         self.register_buffer("recent_p", torch.full((4, latent_dim), -1.0))
 
     @property
     def price(self) -> float:
         """L, nats."""
         return math.log(math.expm1(self.prior_nats))
+
+    @property
+    def changing(self) -> bool:
+        """Whether the ramp has begun and not ended."""
+        return 0 <= int(self.steps) < self.RAMP
+
+    @property
+    def adapted(self) -> float:
+        """Share of the ramp that is done."""
+        return float(self._ramp())
 
     def mean(self, mu: Tensor, raw: Tensor) -> Tensor:
         """The mean (1 - g p) m for the encoder's first output m."""
@@ -94,21 +119,35 @@ class AdaptiveObjective(MixtureObjective):
         self.mean_weight.lerp_(within, self.FOLLOW * settled)
         self.steps += settled
 
-    def settle(self, second: Tensor, *, plateau: bool) -> bool:
+    def settle(self, second: Tensor, *, plateau: bool, steps: int) -> bool:
         """Begin to learn the prior weights at the first sign of separation."""
         if self.steps >= 0:
             return False
-        self.recent_p = torch.cat([self.recent_p[1:], second[None].to(self.recent_p)])
-        still = bool((self.recent_p.diff(dim=0).abs() < self.MOVED).all()) and bool((second < self.USED).any())
+        self.trained += steps
+        self.pooled_p += second.to(self.pooled_p)
+        self.pooled_epochs += 1
+        still = False
+        if int(self.pooled_epochs) * steps >= self.READING:
+            reading = self.pooled_p / self.pooled_epochs
+            self.pooled_p.zero_()
+            self.pooled_epochs.zero_()
+            self.recent_p = torch.cat([self.recent_p[1:], reading[None]])
+            still = bool((self.recent_p.diff(dim=0).abs() < self.MOVED).all()) and bool((reading < self.USED).any())
+            still = still and int(self.trained) >= self.EARLIEST
         if still or plateau:
             self.steps.zero_()
         return still or plateau
 
     def hyperparameters(self) -> dict[str, float | tuple[float, ...]]:
-        """Those of the mixture, pi of each dimension, and the pi of an unused one."""
+        """Those of the mixture, pi of each dimension, and the pi of an unused one.
+
+        The last is the least that a dimension can come to once the ramp has ended. Before, it is the least that one
+        has come to, but not above the starting pi, where all dimensions are used.
+        """
         weights = torch.sigmoid(self._prior_logit().double()).tolist()
         least = math.log(self.LEAST) - math.log1p(-self.LEAST) - self.price
-        unused = 1 / (1 + math.exp(-least)) if self.steps >= 0 else math.exp(-self.prior_nats)
+        ended = int(self.steps) >= self.RAMP
+        unused = 1 / (1 + math.exp(-least)) if ended else min(*weights, math.exp(-self.prior_nats))
         return super().hyperparameters() | {"prior_weight": tuple(weights), "unused_prior_weight": unused}
 
     def _prior_logit(self) -> Tensor:

@@ -28,6 +28,19 @@ class Objective(nn.Module, ABC):
     family: ClassVar[Family]
     second_head: ClassVar[str]
 
+    EARLIEST: ClassVar[int] = 0
+    """Training steps before which a plateau of the loss says nothing."""
+
+    @property
+    def changing(self) -> bool:
+        """Whether the objective is on its way from one form to another, so that a plateau of the loss says nothing."""
+        return False
+
+    @property
+    def adapted(self) -> float | None:
+        """Share of that way that is done, 0 where it has not begun; None where there is none."""
+        return None
+
     def mean(self, mu: Tensor, raw: Tensor) -> Tensor:  # noqa: ARG002
         """The posterior mean as it is exported, (B, K), from the encoder's two raw outputs."""
         return mu
@@ -79,7 +92,7 @@ class Objective(nn.Module, ABC):
     def absorb(self, observed: Tensor) -> None:
         """Take in what `observe` returned, averaged over ranks."""
 
-    def settle(self, second: Tensor, *, plateau: bool) -> bool:  # noqa: ARG002
+    def settle(self, second: Tensor, *, plateau: bool, steps: int) -> bool:  # noqa: ARG002
         """Take note of an epoch; True where the objective changes from here on, so that a plateau is sought anew.
 
         Called at the end of every training epoch.
@@ -87,5 +100,6 @@ class Objective(nn.Module, ABC):
         Args:
             second: Mean of the exported second head over the epoch's images (and ranks), shape (K,).
             plateau: The loss has reached its first plateau, or 60 % of a fixed number of epochs are done.
+            steps: Training steps of an epoch, the same in all.
         """
         return False

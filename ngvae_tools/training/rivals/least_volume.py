@@ -66,10 +66,13 @@ class LeastVolume(nn.Module):
         self.eta = eta
 
     def loss(self, images: Tensor) -> Tensor:
-        """Mean squared error of a pixel + weight times the volume (their Eq. 3), shape ()."""
+        """Mean squared error of a pixel + weight times the volume (their Eq. 3), shape ().
+
+        A single image, such as the last batch may hold, has no volume: the error alone.
+        """
         codes = self.encoder(images)
         error = nn.functional.mse_loss(self.decoder(codes), images)
-        return error + self.weight * volume(codes, self.eta)
+        return error if len(codes) < 2 else error + self.weight * volume(codes, self.eta)
 
 
 def least_volume(images: TrainingImages, config: TrainingConfig, *, epochs: int) -> LeastVolumeResult:

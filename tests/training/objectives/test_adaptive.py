@@ -96,7 +96,7 @@ def test_the_prior_weights_follow_the_mean_weight_once_settled():
     seen = objective.observe(raw, raw, raw)
     objective.absorb(seen)
     assert objective.mean_weight.tolist() == [0.5, 0.5]
-    objective.settle(torch.tensor([0.5, 0.5]), plateau=True)
+    objective.settle(torch.tensor([0.5, 0.5]), plateau=True, steps=80)
     for _ in range(2000):
         objective.absorb(seen)
     assert objective.mean_weight.tolist() == pytest.approx([0.999, 0.001], abs=1e-5)
@@ -112,9 +112,44 @@ def test_the_mean_weight_moves_by_a_fiftieth_of_the_way():
 USED, UNUSED = 0.01, 0.65
 
 
-def told(epochs, *, plateau=False):
+def told(epochs, *, plateau=False, steps=200):
     objective = AdaptiveObjective(2)
-    return [objective.settle(torch.tensor(p), plateau=plateau) for p in epochs]
+    return [objective.settle(torch.tensor(p), plateau=plateau, steps=steps) for p in epochs]
+
+
+def first(epochs, steps):
+    """The epoch at whose end it settles, from 1; None where it does not."""
+    signs = told(epochs, steps=steps)
+    return signs.index(True) + 1 if True in signs else None
+
+
+@pytest.mark.parametrize(("steps", "epoch"), [(42, 20), (79, 12), (80, 10), (85, 10), (400, 4), (1, 800)])
+def test_it_does_not_settle_before_800_steps(steps, epoch):
+    assert first([[USED, UNUSED]] * 900, steps) == epoch
+
+
+def test_epochs_of_few_steps_are_pooled():
+    # p moves by 0.02 an epoch: little in one, too much in the two that make 80 steps.
+    moving = [[USED, 0.02 * k] for k in range(50)]
+    assert first(moving, 42) is None
+    assert first(moving, 85) == 10
+    # A pool is the mean of its epochs.
+    assert first([[USED, 0.5], [USED, 0.6]] * 20, 42) == 20
+    assert first([[USED, 0.5], [USED, 0.6]] * 20, 85) is None
+
+
+def test_pooled_epochs_travel_in_the_state_dict():
+    epochs = [[USED, 0.02 * k % 0.1] for k in range(30)]
+    expected = first(epochs, 42)
+    objective = AdaptiveObjective(2)
+    found = None
+    for number, p in enumerate(epochs, 1):
+        other = AdaptiveObjective(2)
+        other.load_state_dict(objective.state_dict())
+        objective = other
+        if objective.settle(torch.tensor(p), plateau=False, steps=42):
+            found = number
+    assert found == expected
 
 
 def test_it_settles_after_three_epochs_without_a_move():
@@ -159,7 +194,27 @@ def test_an_unused_dimension_rests_where_the_family_says(prior_nats):
 
 def test_before_it_settles_an_unused_dimension_rests_at_the_mixture_s_point():
     assert family(AdaptiveObjective(3)).rest_p == pytest.approx(family_of("normal-gamma-mixture", 3, {}).rest_p)
-    assert family(settled(3)).rest_p > 0.999
+    assert family(settled(3, steps=AdaptiveObjective.RAMP)).rest_p > 0.999
+
+
+def test_while_the_ramp_lasts_an_unused_dimension_is_where_the_least_used_one_has_come():
+    def unused(**state):
+        return settled(3, **state).hyperparameters()["unused_prior_weight"]
+
+    start = math.exp(-ONE_NAT)
+    assert unused(steps=0) == pytest.approx(start)
+    few = settled(3, weights=[0.9, 0.2, 0.4], steps=300).hyperparameters()
+    assert few["unused_prior_weight"] == few["prior_weight"][1] < start
+    # All dimensions are used: none tells where an unused one would be.
+    assert unused(weights=[0.9, 0.8, 0.95], steps=300) == pytest.approx(start)
+    assert unused(weights=[0.9, 0.8, 0.95], steps=800) < 1e-3
+
+
+def test_it_says_how_far_it_has_come():
+    found = [settled(steps=steps) for steps in (-1, 0, 400, 800, 900)]
+    assert [objective.adapted for objective in found] == [0, 0, 0.5, 1, 1]
+    assert [objective.changing for objective in found] == [False, True, True, False, False]
+    assert MixtureObjective(1).adapted is None
 
 
 @pytest.mark.parametrize(("steps", "means"), [(-1, [2, 2, 2]), (0, [2, 2, 2]), (400, [2, 1.5, 1]), (800, [2, 1, 0])])

@@ -54,14 +54,14 @@ def test_the_prior_follows_the_latents_once_an_epoch(objective):
         z = batch / V.sqrt()
         objective.absorb(objective.observe(z, z, z))
         assert torch.equal(objective.prior_variance, V)
-    assert objective.settle(torch.zeros(3), plateau=False) is False
+    assert objective.settle(torch.zeros(3), plateau=False, steps=4) is False
     # b / a of the posterior Gamma(n / 2, sum z^2 / 2) of the precision.
     a, b = own[..., 0].numel() / 2, (own**2).sum(dim=(0, 1)) / 2
     torch.testing.assert_close(objective.prior_variance, b / a)
     assert int(objective.steps) == 0
     assert objective.total.abs().max() == 0
     kept = objective.prior_variance.clone()
-    objective.settle(torch.zeros(3), plateau=True)
+    objective.settle(torch.zeros(3), plateau=True, steps=4)
     assert torch.equal(objective.prior_variance, kept)
 
 
@@ -87,6 +87,6 @@ def test_its_state_is_in_the_checkpoint(objective):
     objective.absorb(torch.ones(3, dtype=torch.float64))
     other = ARDObjective(3).double()
     other.load_state_dict(objective.state_dict())
-    other.settle(torch.zeros(3), plateau=False)
+    other.settle(torch.zeros(3), plateau=False, steps=4)
     assert torch.equal(other.prior_variance, torch.ones(3, dtype=torch.float64))
     assert not list(objective.parameters())

@@ -1,5 +1,7 @@
 """Least Volume on data whose number of dimensions is known."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,15 @@ def test_the_volume_is_a_geometric_mean():
     codes = torch.tensor([[0.0, 0.0, 5.0], [2.0, 8.0, 5.0]], dtype=torch.float64)
     spreads = np.array([np.sqrt(2), np.sqrt(32), 0])
     assert float(volume(codes, 0.5)) == pytest.approx(np.prod(spreads + 0.5) ** (1 / 3))
+
+
+def test_a_last_batch_of_one_image_has_no_volume(linear_images):
+    config = TrainingConfig(model="vae", latent_dim=2, device="cpu")
+    images = linear_images(2, count=20)
+    config = dataclasses.replace(config, batch_size=images.n_train - 1)
+    assert np.isfinite(least_volume(images, config, epochs=1).errors).all()
+    model = LeastVolume(nn.Identity(), _Nothing())
+    assert float(model.loss(torch.ones(1, 3))) == 1.0
 
 
 def test_linear_networks_keep_the_components_that_vary():
