@@ -173,6 +173,9 @@ class TrainingConfig:
         ):
             if not (math.isfinite(value) and value > 0):
                 raise _refused(option, "a number above 0", str(value))
+        if not 1e-6 <= self.prior_nats <= 50:
+            # Beyond, pi or 1 - pi would be no number.
+            raise _refused("--prior-nats", "a number from 1e-6 to 50", str(self.prior_nats))
         if self.resolved_objective == "adaptive" and self.prior_nats < math.log(2):
             # Its price, log(1/pi - 1), would pay for being informative, and no unused dimension would come to rest.
             raise _refused("--prior-nats", "at least log 2 = 0.694 with objective adaptive", str(self.prior_nats))

@@ -135,12 +135,12 @@ def processes() -> Iterator[Ranks]:
     Raises:
         ProcessesError: The others cannot be reached.
     """
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    local_rank, world = _number("LOCAL_RANK", 0), _number("WORLD_SIZE", 1)
     if not distributed.is_available():
         yield Ranks()
     elif distributed.is_initialized():
         yield Ranks(distributed.get_rank(), distributed.get_world_size(), local_rank)
-    elif int(os.environ.get("WORLD_SIZE", "1")) == 1 or "MASTER_ADDR" not in os.environ:
+    elif world == 1 or "MASTER_ADDR" not in os.environ:
         yield Ranks()
     else:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -152,11 +152,24 @@ def processes() -> Iterator[Ranks]:
             distributed.destroy_process_group()
 
 
+def _number(variable: str, default: int) -> int:
+    text = os.environ.get(variable, str(default))
+    try:
+        return int(text)
+    except ValueError:
+        raise ProcessesError(
+            f"the environment variable {variable} cannot be used",
+            expected="a whole number, as torchrun sets it",
+            found=repr(text),
+            remedy="start several processes by torchrun, or unset the variable",
+        ) from None
+
+
 @contextmanager
 def _lost_processes() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:  # gloo and nccl raise it, and subclasses of it
+    except (RuntimeError, ValueError) as error:  # gloo and nccl; and what torchrun did not say
         raise ProcessesError(
             "the processes of this training cannot work together",
             expected="each of them running and reachable",

@@ -14,7 +14,9 @@ from typing import TextIO
 from ngvae_tools.errors import OutputError
 from ngvae_tools.files import output_errors
 
-LOCK_NAME = "lock"
+LOCK_NAME = ".ngvae-tools.lock"
+
+_FIRST_WORD = "process "
 
 
 @contextmanager
@@ -59,9 +61,18 @@ def _acquire(path: Path) -> TextIO:
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 break
         file.close()
+    file.seek(0)
+    if file.read(len(_FIRST_WORD)) not in {"", _FIRST_WORD}:
+        file.close()
+        raise OutputError(
+            f"{path} is no lock of ngvae-tools",
+            expected="no file of that name",
+            found="one with other content",
+            remedy="move it away, or name another --output",
+        )
     file.truncate(0)
     since = datetime.now().astimezone().isoformat(timespec="seconds")
-    file.write(f"process {os.getpid()} on {socket.gethostname()}, since {since}\n")
+    file.write(f"{_FIRST_WORD}{os.getpid()} on {socket.gethostname()}, since {since}\n")
     file.flush()
     return file
 

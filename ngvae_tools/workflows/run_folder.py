@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ngvae_tools.run import (
     CONFIG_NAME,
     DECODER_NAME,
     ENCODER_NAME,
+    FORMAT,
     HISTORY_NAME,
     SUMMARY_NAME,
 )
@@ -52,9 +53,16 @@ def refuse_finished(folder: Path, *, overwrite: bool) -> None:
     """Refuse a folder that holds a finished run, or files that no run has left.
 
     Raises:
-        OutputError: It does, and may not be overwritten.
+        OutputError: It does, and may not be overwritten; or its `config.json` is none of a training, which never may.
     """
     with output_errors(folder):
+        if (folder / CONFIG_NAME).exists() and not _is_run(folder / CONFIG_NAME):
+            raise OutputError(
+                f"{folder / CONFIG_NAME} belongs to something else",
+                expected="a folder for training runs alone",
+                found="a config.json that no training wrote",
+                remedy="name another --output",
+            )
         unfinished = (folder / CONFIG_NAME).exists() and not (folder / SUMMARY_NAME).exists()
     if unfinished:
         return
@@ -128,11 +136,27 @@ def set_aside(folder: Path) -> None:
         return
     if (previous / SUMMARY_NAME).exists() or not finished:
         # Else files of the finished run may have been moved there before a kill.
-        shutil.rmtree(previous, ignore_errors=True)
+        remove_previous(folder)
     if kept:
         previous.mkdir(exist_ok=True)
     for path in kept:
         path.replace(previous / path.name)
+
+
+def remove_previous(folder: Path) -> None:
+    """Remove the run that was kept, and nothing else that lies with it."""
+    for name in RUN_FILES:
+        (folder / PREVIOUS / name).unlink(missing_ok=True)
+    with suppress(OSError):  # it is not there, or holds something of the user's
+        (folder / PREVIOUS).rmdir()
+
+
+def _is_run(path: Path) -> bool:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("format") == FORMAT
 
 
 def write_json(path: Path, body: Mapping[str, Any]) -> None:

@@ -36,6 +36,8 @@ from ngvae_tools.training.config import PAPER_SIGMA, TrainingConfig
         ({"slope": 0.0, "objective": "paper"}, "--slope"),
         ({"prior_nats": 0.0}, "--prior-nats"),
         ({"prior_nats": 0.69}, "--prior-nats"),
+        ({"prior_nats": 800.0}, "--prior-nats"),
+        ({"prior_nats": 1e-17, "objective": "mixture"}, "--prior-nats"),
         ({"learning_rate": 0.0}, "--learning-rate"),
         ({"learning_rate": math.nan}, "--learning-rate"),
         ({"latent_dim": 0}, "--latent-dim"),
