@@ -244,7 +244,9 @@ class Trainer:
         self._begin_epoch()
 
     def _settle(self, second: Tensor, *, plateau: bool) -> bool:
-        changed = self.model.objective.settle(second, plateau=plateau, steps=self.step)
+        changed = self.model.objective.settle(
+            second, plateau=plateau, steps=self.step, watching=self.config.epochs is None
+        )
         if changed:
             self.watch.restart()
         return changed

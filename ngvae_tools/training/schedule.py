@@ -12,7 +12,7 @@ class PlateauSchedule:
 
     The objective is told of the first plateau; where it changes then, the losses are watched anew and that plateau
     does not lower the learning rate. With a fixed number of epochs the learning rate stays, and the objective is
-    told at the first plateau or after 60 % of the epochs, whichever comes first.
+    told after 60 % of them: on a saddle of the loss, which looks like a plateau, there is time to wait.
 
     The paper's epochs have about 940 steps. Few images make short epochs, whose losses stay close because little
     has been learned in between; so our reading of "epoch" is one of 80 steps or more: shorter ones are pooled until
@@ -65,14 +65,15 @@ class PlateauSchedule:
         Args:
             epoch: From 1.
             loss: Mean training loss of the epoch, nats.
-            settle: Told whether the first plateau has been reached; says whether the objective changes from here.
+            settle: Told whether the first plateau has been reached, or 60 % of the epochs; says whether the objective
+                changes from here.
             steps: Training steps of an epoch, the same in all.
             changing: Whether the objective is on its way from one form to another: no plateau counts, and the losses
                 are watched anew afterwards.
         """
         plateau = self.plateau(loss, steps, counts=not changing and epoch * steps >= self.earliest)
         self.reached = self.reached or plateau
-        if settle(self.reached or self._late(epoch, steps)) or changing:
+        if settle(self.reached if self.epochs is None else self._late(epoch, steps)) or changing:
             self._watch_anew()
         elif plateau and self.epochs is None:
             self.drops += 1
@@ -100,8 +101,7 @@ class PlateauSchedule:
 
     def _late(self, epoch: int, steps: int) -> bool:
         """Whether 60 % of a fixed number of epochs are done, and enough steps where there is time for them."""
-        if self.epochs is None:
-            return False
+        assert self.epochs is not None
         enough = math.ceil(self.earliest / steps)
         share = math.ceil(self.SETTLED * self.epochs)
         return epoch >= (max(share, enough) if enough < self.epochs else share)

@@ -45,7 +45,7 @@ class Hooked(GaussianObjective):
     def absorb(self, observed):
         self.followed += observed
 
-    def settle(self, second, *, plateau, steps):
+    def settle(self, second, *, plateau, steps, watching):
         self.settled.append((tuple(second.shape), plateau, steps))
         return False
 

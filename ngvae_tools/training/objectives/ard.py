@@ -71,7 +71,7 @@ class ARDObjective(GaussianObjective):
         self.total += observed
         self.steps += 1
 
-    def settle(self, second: Tensor, *, plateau: bool, steps: int) -> bool:  # noqa: ARG002
+    def settle(self, second: Tensor, *, plateau: bool, steps: int, watching: bool = True) -> bool:  # noqa: ARG002
         """Update v = b / a at the end of an epoch; the objective is the same one, so no plateau is sought anew."""
         if self.steps > 0:
             self.prior_variance.copy_(self.total / self.steps)

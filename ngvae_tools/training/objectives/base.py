@@ -92,7 +92,7 @@ class Objective(nn.Module, ABC):
     def absorb(self, observed: Tensor) -> None:
         """Take in what `observe` returned, averaged over ranks."""
 
-    def settle(self, second: Tensor, *, plateau: bool, steps: int) -> bool:  # noqa: ARG002
+    def settle(self, second: Tensor, *, plateau: bool, steps: int, watching: bool = True) -> bool:  # noqa: ARG002
         """Take note of an epoch; True where the objective changes from here on, so that a plateau is sought anew.
 
         Called at the end of every training epoch.
@@ -101,5 +101,7 @@ class Objective(nn.Module, ABC):
             second: Mean of the exported second head over the epoch's images (and ranks), shape (K,).
             plateau: The loss has reached its first plateau, or 60 % of a fixed number of epochs are done.
             steps: Training steps of an epoch, the same in all.
+            watching: Whether other signs than `plateau` count; not with a fixed number of epochs, where it is known
+                how long to wait.
         """
         return False
