@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ngvae_tools.run import (
     ENCODER_NAME,
     HISTORY_NAME,
     SUMMARY_NAME,
+    is_run_config,
 )
 from ngvae_tools.training.config import TrainingConfig
 
@@ -52,15 +53,40 @@ def refuse_finished(folder: Path, *, overwrite: bool) -> None:
     """Refuse a folder that holds a finished run, or files that no run has left.
 
     Raises:
-        OutputError: It does, and may not be overwritten.
+        OutputError: It does, and may not be overwritten; or a `config.json` of another program, which never is.
     """
+    previous = folder / PREVIOUS
     with output_errors(folder):
-        unfinished = (folder / CONFIG_NAME).exists() and not (folder / SUMMARY_NAME).exists()
-    if unfinished:
+        begun, ended = (folder / CONFIG_NAME).exists(), (folder / SUMMARY_NAME).exists()
+    _refuse_foreign(folder)
+    if overwrite:
+        _refuse_foreign(previous)
+        if previous.is_symlink() or (previous.exists() and not previous.is_dir()):
+            raise OutputError(
+                f"{previous} already exists",
+                expected="an unused name, for the run that is replaced",
+                found="something of that name that is no folder",
+                remedy="move it away, or name another --output",
+            )
+    if begun and not ended:
         return
-    found = "a finished run" if (folder / SUMMARY_NAME).exists() else "a file of that name"
+    found = "a finished run" if begun else "a file of that name"
     for name in RUN_FILES:
         refuse_existing(folder / name, overwrite=overwrite, found=found)
+    for name in RUN_FILES:
+        # The end of this run would remove them.
+        refuse_existing(previous / name, overwrite=overwrite, found="a file of a run")
+
+
+def _refuse_foreign(folder: Path) -> None:
+    path = folder / CONFIG_NAME
+    if path.exists() and not is_run_config(path):
+        raise OutputError(
+            f"{path} already exists",
+            expected="an unused name, or what a training wrote",
+            found="a file of that name that no training wrote",
+            remedy="move it away, or name another --output",
+        )
 
 
 def goes_on(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
@@ -128,11 +154,23 @@ def set_aside(folder: Path) -> None:
         return
     if (previous / SUMMARY_NAME).exists() or not finished:
         # Else files of the finished run may have been moved there before a kill.
-        shutil.rmtree(previous, ignore_errors=True)
+        remove_previous(folder)
     if kept:
         previous.mkdir(exist_ok=True)
     for path in kept:
         path.replace(previous / path.name)
+
+
+def remove_previous(folder: Path) -> None:
+    """Remove the run that was set aside, and its folder if nothing else lies in there."""
+    previous = folder / PREVIOUS
+    foreign = (previous / CONFIG_NAME).exists() and not is_run_config(previous / CONFIG_NAME)
+    if foreign or previous.is_symlink() or not previous.is_dir():
+        return
+    with suppress(OSError):
+        for name in RUN_FILES:
+            (previous / name).unlink(missing_ok=True)
+        previous.rmdir()
 
 
 def write_json(path: Path, body: Mapping[str, Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
-import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,12 +28,12 @@ from ngvae_tools.run import (
 from ngvae_tools.training.config import TrainingConfig
 from ngvae_tools.workflows.lock import locked
 from ngvae_tools.workflows.run_folder import (
-    PREVIOUS,
     fingerprint_of,
     goes_on,
     identity,
     refuse_changed_data,
     refuse_finished,
+    remove_previous,
     set_aside,
     write_json,
 )
@@ -193,7 +192,7 @@ def _finish(trainer: Trainer, body: dict[str, Any], *, resize: Resize | None) ->
     if trainer.config.model == "ard-vae":
         summary |= {"relevance": _relevance(trainer)}
     write_json(folder / SUMMARY_NAME, summary)
-    shutil.rmtree(folder / PREVIOUS, ignore_errors=True)
+    remove_previous(folder)
     return RunRecord.read(folder)
 
 
