@@ -11,6 +11,9 @@ from pathlib import Path
 
 from ngvae_tools.errors import OutputError
 
+LOCK_NAME = ".ngvae-tools.lock"
+"""File in an output folder that the process writing there holds."""
+
 
 def sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""

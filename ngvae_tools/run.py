@@ -136,6 +136,15 @@ class RunRecord:
             raise _unreadable(folder, f"{type(error).__name__}: {error}") from None
 
 
+def is_run_config(path: Path) -> bool:
+    """Whether a file is the `config.json` of a training run: many other programs write a file of that name."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(config, dict) and config.get("format") == FORMAT
+
+
 def _unreadable(folder: Path, found: str) -> RecordError:
     return RecordError(
         f"{folder} is not a training run that can be read",

@@ -8,12 +8,20 @@ import sys
 
 def several() -> bool:
     """Whether torchrun, or another that follows its rules, started this process together with others."""
-    return "MASTER_ADDR" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return "MASTER_ADDR" in os.environ and _number("WORLD_SIZE", 1) > 1
 
 
 def follows() -> bool:
     """Whether another process is the first of those that train together."""
-    return several() and int(os.environ.get("RANK", "0")) > 0
+    return several() and _number("RANK", 0) > 0
+
+
+def _number(name: str, default: int) -> int:
+    """An environment variable of torchrun; the default for what is no number, which train refuses."""
+    try:
+        return int(os.environ.get(name, default))
+    except ValueError:
+        return default
 
 
 def hush_followers() -> None:

@@ -13,6 +13,7 @@ from ngvae_tools import record as analysis
 from ngvae_tools import run as training
 from ngvae_tools import sweep_record as sweeping
 from ngvae_tools.errors import RecordError
+from ngvae_tools.files import LOCK_NAME
 from ngvae_tools.record import AnalysisRecord
 from ngvae_tools.report.checks import check_analysis, check_run, check_sweep
 from ngvae_tools.report.words import plain
@@ -267,7 +268,7 @@ def _names(places: Sequence[Path]) -> list[str]:
 
 def _contents(folder: Path) -> str:
     try:
-        names = sorted(entry.name for entry in folder.iterdir())
+        names = sorted(entry.name for entry in folder.iterdir() if entry.name != LOCK_NAME)
     except OSError as error:
         return error.strerror or str(error)
     more = f" and {len(names) - 6} more" if len(names) > 6 else ""

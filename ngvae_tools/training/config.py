@@ -24,6 +24,9 @@ GAMMA = 35.0
 """That of Kim and Mnih 2018 for two-dimensional shapes."""
 
 PRIOR_NATS = 1.0
+PRIOR_NATS_RANGE = (1e-6, 50.0)
+"""Beyond, one of the two prior weights, or its logarithm, can no longer be told from 0."""
+
 MAX_EPOCHS = 200
 SIZE = 64
 
@@ -55,7 +58,7 @@ class TrainingConfig:
         gamma: Weight of the total correlation of `factor-vae`.
         slope: Slope r of Eq. 5 (objective `paper`), for which the paper gives no value.
         prior_nats: log(1/pi) of the prior weight pi of the informative law (objective `mixture`), or of its start
-            (objective `adaptive`).
+            (objective `adaptive`); from 1e-6 to 50, for `adaptive` at least log 2.
         epochs: Number of epochs; None means the paper's schedule: when the losses of five epochs stay within
             1 %, the learning rate is divided by ten, and the second time training stops. Epochs of fewer than 80
             steps are pooled until they have as many.
@@ -167,15 +170,14 @@ class TrainingConfig:
             ("--beta", self.resolved_beta),
             ("--gamma", self.gamma),
             ("--slope", self.slope),
-            ("--prior-nats", self.prior_nats),
             ("--learning-rate", self.learning_rate),
             ("--plateau-nats", 1.0 if self.plateau_nats is None else self.plateau_nats),
         ):
             if not (math.isfinite(value) and value > 0):
                 raise _refused(option, "a number above 0", str(value))
-        if not 1e-6 <= self.prior_nats <= 50:
-            # Beyond, pi or 1 - pi would be no number.
-            raise _refused("--prior-nats", "a number from 1e-6 to 50", str(self.prior_nats))
+        low, high = PRIOR_NATS_RANGE
+        if not low <= self.prior_nats <= high:
+            raise _refused("--prior-nats", f"a number from {low:g} to {high:g}", str(self.prior_nats))
         if self.resolved_objective == "adaptive" and self.prior_nats < math.log(2):
             # Its price, log(1/pi - 1), would pay for being informative, and no unused dimension would come to rest.
             raise _refused("--prior-nats", "at least log 2 = 0.694 with objective adaptive", str(self.prior_nats))

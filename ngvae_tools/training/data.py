@@ -147,6 +147,18 @@ class TrainingImages:
         self.close()
 
 
+_sharers = 1
+
+
+def share_memory(processes: int) -> None:
+    """Say that so many processes of one pool run on this machine at once, each with training data of its own.
+
+    From here on, the memory that images are held in by default is this process's part of it.
+    """
+    global _sharers  # noqa: PLW0603 - a fact of the whole process
+    _sharers = processes
+
+
 def load_images(
     dataset: ImageDataset,
     *,
@@ -166,7 +178,8 @@ def load_images(
         dataset: The data set; closing what is returned closes it.
         held_out: Share of the images that is not trained on.
         seed: Of the split and of the order.
-        memory: Bytes up to which images are held in memory; None: a quarter of the machine's or container's.
+        memory: Bytes up to which images are held in memory; None: a quarter of the machine's or container's,
+            shared with the other processes of a pool, see `share_memory`.
         processes: How many processes hold the images and share that memory.
         window_bytes: Of images that are shuffled together.
 
@@ -234,7 +247,10 @@ def _block(dataset: ImageDataset, window_bytes: int) -> int:
 
 
 def _memory() -> int | None:
-    """A comfortable share of this machine's memory, or its container's; None where it does not say (Windows)."""
+    """This process's part of a comfortable share of this machine's memory, or its container's.
+
+    None where the machine does not say (Windows).
+    """
     if not hasattr(os, "sysconf"):
         return None
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -242,7 +258,7 @@ def _memory() -> int | None:
         limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
     except OSError:
         limit = ""
-    return int(MEMORY_SHARE * (min(memory, int(limit)) if limit.isdecimal() else memory))
+    return int(MEMORY_SHARE * (min(memory, int(limit)) if limit.isdecimal() else memory)) // _sharers
 
 
 def _scale_of(source: ImageSource, train: npt.NDArray[np.int64]) -> InputScale:

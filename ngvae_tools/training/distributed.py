@@ -133,16 +133,19 @@ def processes() -> Iterator[Ranks]:
     A process group that is there already is used and left as it is.
 
     Raises:
+        OptionError: The environment variables by which torchrun tells a process of the others are incomplete or wrong.
         ProcessesError: The others cannot be reached.
     """
-    local_rank, world = _number("LOCAL_RANK", 0), _number("WORLD_SIZE", 1)
     if not distributed.is_available():
         yield Ranks()
     elif distributed.is_initialized():
-        yield Ranks(distributed.get_rank(), distributed.get_world_size(), local_rank)
-    elif world == 1 or "MASTER_ADDR" not in os.environ:
+        yield Ranks(distributed.get_rank(), distributed.get_world_size(), _number("LOCAL_RANK", default=0))
+    elif "MASTER_ADDR" not in os.environ or (world := _number("WORLD_SIZE", at_least=1, default=1)) == 1:
         yield Ranks()
     else:
+        local_rank = _number("LOCAL_RANK", default=0)
+        _number("RANK", at_most=world - 1)
+        _number("MASTER_PORT", at_most=2**16 - 1)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         with _lost_processes():
             distributed.init_process_group(backend, timeout=PATIENCE)
@@ -152,17 +155,24 @@ def processes() -> Iterator[Ranks]:
             distributed.destroy_process_group()
 
 
-def _number(variable: str, default: int) -> int:
-    text = os.environ.get(variable, str(default))
+def _number(name: str, *, at_least: int = 0, at_most: int | None = None, default: int | None = None) -> int:
+    """An environment variable that torchrun sets."""
+    text = os.environ.get(name)
+    if text is None and default is not None:
+        return default
     try:
-        return int(text)
+        value = int(text or "")
     except ValueError:
-        raise ProcessesError(
-            f"the environment variable {variable} cannot be used",
-            expected="a whole number, as torchrun sets it",
-            found=repr(text),
-            remedy="start several processes by torchrun, or unset the variable",
-        ) from None
+        value = at_least - 1
+    if value < at_least or (at_most is not None and value > at_most):
+        bound = "" if at_most is None else f" to {at_most}"
+        raise OptionError(
+            f"the environment variable {name} does not say how processes train together",
+            expected=f"a whole number from {at_least}{bound}",
+            found="none" if text is None else repr(text),
+            remedy="start the processes with torchrun, or unset WORLD_SIZE and MASTER_ADDR to train in one",
+        )
+    return value
 
 
 @contextmanager

@@ -105,7 +105,7 @@ class CellPool:
         """
         kinds = [_kind(cell, shape) for cell, shape in zip(self._cells, self._shapes, strict=True)]
         distinct = list({json.dumps(kind, sort_keys=True): kind for kind in kinds}.values())
-        self._workers = [_Worker(self._events) for _ in range(self._count)]
+        self._workers = [_Worker(self._events, self._count) for _ in range(self._count)]
         for worker in self._workers:
             worker.ask({"time": distinct})
         seconds: dict[_Worker, list[float]] = {}
@@ -169,7 +169,7 @@ class CellPool:
 
     def _replace(self, worker: _Worker) -> _Worker:
         end([worker])
-        fresh = _Worker(self._events)
+        fresh = _Worker(self._events, self._count)
         self._workers[self._workers.index(worker)] = fresh
         return fresh
 
@@ -198,14 +198,14 @@ class CellPool:
 
 
 class _Worker:
-    """A process, a thread that reads what it says, and the cell it works on."""
+    """A process of a pool of `count`, a thread that reads what it says, and the cell it works on."""
 
-    def __init__(self, events: queue.Queue[tuple[_Worker, dict[str, Any] | None]]) -> None:
+    def __init__(self, events: queue.Queue[tuple[_Worker, dict[str, Any] | None]], count: int) -> None:
         self.index: int | None = None
         self.state: WorkerState | None = None
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - read when the process has ended
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "ngvae_tools.workflows.cell_process"],
+        self.process = subprocess.Popen(  # noqa: S603 - this interpreter, a module of ours and a number
+            [sys.executable, "-m", "ngvae_tools.workflows.cell_process", str(count)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._words,

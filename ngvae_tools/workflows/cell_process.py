@@ -1,5 +1,6 @@
 """The worker process that runs cells: one thread each of torch and onnxruntime, JSON lines in and out.
 
+Its argument is the number of workers, which share the memory for training data.
 It ends when its standard input does, so that it never outlives the process that started it.
 """
 
@@ -54,8 +55,10 @@ def main() -> None:
         import torch
 
         from ngvae_tools.training.allocator import keep_freed_memory
+        from ngvae_tools.training.data import share_memory
 
         keep_freed_memory()
+        share_memory(int(sys.argv[1]))
         torch.set_num_threads(1)
         for request in _requests():
             if "time" in request:

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TextIO
 
 from ngvae_tools.errors import OutputError
-from ngvae_tools.files import output_errors
+from ngvae_tools.files import LOCK_NAME, output_errors
 
-LOCK_NAME = ".ngvae-tools.lock"
-
-_FIRST_WORD = "process "
+HOLDER = "process "
+"""How what a holder writes into the lock begins: what begins otherwise is a file of someone else."""
 
 
 @contextmanager
@@ -26,7 +25,8 @@ def locked(folder: Path) -> Iterator[None]:
     The folder is made where it is missing, with those above it, and removed again if nothing was put into it.
 
     Raises:
-        OutputError: Another process is in there, or the folder cannot be written.
+        OutputError: Another process is in there, the folder cannot be written, or it has a file of the lock's name
+            that is no lock.
     """
     with output_errors(folder):
         made = [place for place in (folder, *folder.parents) if not place.exists()]
@@ -43,17 +43,16 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _acquire(path: Path) -> TextIO:
     while True:
-        file = path.open("a+", encoding="utf-8")
+        file = path.open("a+", encoding="utf-8", errors="replace")
         try:
             _lock(file)
         except (BlockingIOError, PermissionError):
-            file.seek(0)
-            holder = file.read().strip() or "another process"
+            holder = _text(file).strip()
             file.close()
             raise OutputError(
                 f"{path.parent} is in use",
                 expected="a folder that no other process writes to",
-                found=holder,
+                found=holder if holder.startswith(HOLDER) else "another process",
                 remedy="wait until it has ended, or name another --output",
             ) from None
         with suppress(FileNotFoundError):
@@ -61,20 +60,26 @@ def _acquire(path: Path) -> TextIO:
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 break
         file.close()
-    file.seek(0)
-    if file.read(len(_FIRST_WORD)) not in {"", _FIRST_WORD}:
+    text = _text(file)
+    if text and not text.startswith(HOLDER):
         file.close()
         raise OutputError(
-            f"{path} is no lock of ngvae-tools",
-            expected="no file of that name",
-            found="one with other content",
+            f"{path} already exists",
+            expected="an unused name, for the lock that keeps other processes out",
+            found="a file of that name that is no lock",
             remedy="move it away, or name another --output",
         )
     file.truncate(0)
     since = datetime.now().astimezone().isoformat(timespec="seconds")
-    file.write(f"{_FIRST_WORD}{os.getpid()} on {socket.gethostname()}, since {since}\n")
+    file.write(f"{HOLDER}{os.getpid()} on {socket.gethostname()}, since {since}\n")
     file.flush()
     return file
+
+
+def _text(file: TextIO) -> str:
+    """The start of what a file says, longer than what a holder writes."""
+    file.seek(0)
+    return file.read(1000)
 
 
 if sys.platform == "win32":

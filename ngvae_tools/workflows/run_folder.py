@@ -20,6 +20,7 @@ from ngvae_tools.run import (
     FORMAT,
     HISTORY_NAME,
     SUMMARY_NAME,
+    is_run_config,
 )
 from ngvae_tools.training.config import TrainingConfig
 
@@ -53,22 +54,40 @@ def refuse_finished(folder: Path, *, overwrite: bool) -> None:
     """Refuse a folder that holds a finished run, or files that no run has left.
 
     Raises:
-        OutputError: It does, and may not be overwritten; or its `config.json` is none of a training, which never may.
+        OutputError: It does, and may not be overwritten; or a `config.json` of another program, which never is.
     """
+    previous = folder / PREVIOUS
     with output_errors(folder):
-        if (folder / CONFIG_NAME).exists() and not _is_run(folder / CONFIG_NAME):
+        begun, ended = (folder / CONFIG_NAME).exists(), (folder / SUMMARY_NAME).exists()
+    _refuse_foreign(folder)
+    if overwrite:
+        _refuse_foreign(previous)
+        if previous.is_symlink() or (previous.exists() and not previous.is_dir()):
             raise OutputError(
-                f"{folder / CONFIG_NAME} belongs to something else",
-                expected="a folder for training runs alone",
-                found="a config.json that no training wrote",
-                remedy="name another --output",
+                f"{previous} already exists",
+                expected="an unused name, for the run that is replaced",
+                found="something of that name that is no folder",
+                remedy="move it away, or name another --output",
             )
-        unfinished = (folder / CONFIG_NAME).exists() and not (folder / SUMMARY_NAME).exists()
-    if unfinished:
+    if begun and not ended:
         return
-    found = "a finished run" if (folder / SUMMARY_NAME).exists() else "a file of that name"
+    found = "a finished run" if begun else "a file of that name"
     for name in RUN_FILES:
         refuse_existing(folder / name, overwrite=overwrite, found=found)
+    for name in RUN_FILES:
+        # The end of this run would remove them.
+        refuse_existing(previous / name, overwrite=overwrite, found="a file of a run")
+
+
+def _refuse_foreign(folder: Path) -> None:
+    path = folder / CONFIG_NAME
+    if path.exists() and not is_run_config(path):
+        raise OutputError(
+            f"{path} already exists",
+            expected="an unused name, or what a training wrote",
+            found="a file of that name that no training wrote",
+            remedy="move it away, or name another --output",
+        )
 
 
 def goes_on(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
@@ -144,19 +163,15 @@ def set_aside(folder: Path) -> None:
 
 
 def remove_previous(folder: Path) -> None:
-    """Remove the run that was kept, and nothing else that lies with it."""
-    for name in RUN_FILES:
-        (folder / PREVIOUS / name).unlink(missing_ok=True)
-    with suppress(OSError):  # it is not there, or holds something of the user's
-        (folder / PREVIOUS).rmdir()
-
-
-def _is_run(path: Path) -> bool:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and found.get("format") == FORMAT
+    """Remove the run that was set aside, and its folder if nothing else lies in there."""
+    previous = folder / PREVIOUS
+    foreign = (previous / CONFIG_NAME).exists() and not is_run_config(previous / CONFIG_NAME)
+    if foreign or previous.is_symlink() or not previous.is_dir():
+        return
+    with suppress(OSError):
+        for name in RUN_FILES:
+            (previous / name).unlink(missing_ok=True)
+        previous.rmdir()
 
 
 def write_json(path: Path, body: Mapping[str, Any]) -> None:

@@ -194,8 +194,7 @@ def _finish(trainer: Trainer, body: dict[str, Any], *, resize: Resize | None) ->
     if trainer.config.model == "ard-vae":
         summary |= {"relevance": _relevance(trainer)}
     write_json(folder / SUMMARY_NAME, summary)
-    with suppress(OSError):
-        remove_previous(folder)
+    remove_previous(folder)
     return RunRecord.read(folder)
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from ngvae_tools.errors import RecordError
+from ngvae_tools.files import LOCK_NAME
 from ngvae_tools.report.document import as_json
 from ngvae_tools.report.sources import Sources, find_sources, open_sources
 from ngvae_tools.report.terminal import render
@@ -135,6 +136,12 @@ def test_unreadable_ones_are_skipped_and_told(tmp_path):
     sources = find_sources(tmp_path)
     assert len(sources.analyses) == 1
     assert [("bad" in s, "worse" in s) for s in sources.skipped] == [(True, False), (False, True)]
+
+
+def test_the_lock_of_an_output_folder_is_not_what_it_holds(tmp_path):
+    (tmp_path / LOCK_NAME).write_text("process 7")
+    with pytest.raises(RecordError, match="found an empty folder"):
+        open_sources([tmp_path])
 
 
 @pytest.mark.parametrize("name", [".", "missing", "file"])

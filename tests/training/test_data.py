@@ -19,6 +19,7 @@ from PIL import Image
 from ngvae_tools.contract import InputScale
 from ngvae_tools.datasets import open_dataset
 from ngvae_tools.errors import DatasetError, DeviceError
+from ngvae_tools.training import data
 from ngvae_tools.training.config import TrainingConfig
 from ngvae_tools.training.data import load_images
 from ngvae_tools.training.devices import training_device, training_devices
@@ -174,6 +175,19 @@ def test_streamed_folders_are_those_in_memory(tmp_path, sprites, resize):
     assert [rejection.identifier for rejection in streamed.rejected] == ["07.png"]
     assert streamed.image_shape == ((16, 16, 3) if resize else (32, 32, 3))
     assert_equal(memory, streamed)
+
+
+def test_processes_of_a_pool_share_the_memory_for_images(tmp_path, sprites, monkeypatch):
+    alone = data._memory()
+    room = int(sprites[:60].nbytes * 3 / data.MEMORY_SHARE)
+    monkeypatch.setattr(data.os, "sysconf", {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": room}.__getitem__)
+    monkeypatch.setattr(data, "_sharers", 1)
+    memory = loaded(tmp_path / "a.h5", sprites[:60])
+    data.share_memory(4)
+    streamed = opened(tmp_path / "a.h5")
+    assert_equal(memory, streamed)
+    assert data._memory() == data.MEMORY_SHARE * room // 4 < alone
+    streamed.close()
 
 
 def test_streamed_images_are_resized(tmp_path, sprites):

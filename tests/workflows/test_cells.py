@@ -39,6 +39,13 @@ def measured(folder, cell):
     return {"epochs": len((folder / "run/history.jsonl").read_text().splitlines()), **cell.options}
 
 
+def memory(folder, cell):
+    """Bytes of images that the worker would hold in memory."""
+    from ngvae_tools.training.data import _memory
+
+    return _memory()
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     from ngvae_tools.datasets import write_sprites
@@ -74,6 +81,18 @@ def done(small, tmp_path_factory):
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))
         results = run_cells(cells, folder, workers=2, on_plan=plans.append, on_progress=said.append)
     return folder, cells, results, plans, said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_share_the_memory_for_training_data(small, tmp_path, monkeypatch, workers):
+    from ngvae_tools.training.data import _memory
+
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    cells = [Cell(name=name, data=small, config=TINY, train=False, extra="test_cells:memory") for name in "abc"]
+    results = run_cells(cells, tmp_path, workers=workers)
+    assert [result.failed for result in results] == [None] * 3
+    assert {result.extra for result in results} == {_memory() // workers}
 
 
 @pytest.mark.slow

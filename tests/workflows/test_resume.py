@@ -12,7 +12,8 @@ import pytest
 
 from ngvae_tools import train
 from ngvae_tools.errors import OutputError, TrainingDivergedError
-from ngvae_tools.workflows.lock import LOCK_NAME, locked
+from ngvae_tools.files import LOCK_NAME
+from ngvae_tools.workflows.lock import locked
 from ngvae_tools.workflows.run_folder import RUN_FILES
 
 OPTIONS = {"epochs": 2, "latent_dim": 3, "device": "cpu", "batch_size": 32}
@@ -166,6 +167,20 @@ class TestLock:
         with locked(tmp_path / "run"), pytest.raises(OutputError, match=rf"in use.*process {os.getpid()} on .*since"):
             train(sprites, tmp_path / "run", **OPTIONS)
         assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize("content", [b"mine", b"\xff\x00\xfe", b"processes"])
+    def test_a_file_of_someone_else_is_no_lock(self, tmp_path, content):
+        (tmp_path / LOCK_NAME).write_bytes(content)
+        with pytest.raises(OutputError, match="a file of that name that is no lock"), locked(tmp_path):
+            pass
+        assert (tmp_path / LOCK_NAME).read_bytes() == content
+
+    @pytest.mark.parametrize("content", ["", "process 7 on elsewhere, since then\n"])
+    def test_a_lock_that_was_left_is_taken_over(self, tmp_path, content):
+        (tmp_path / LOCK_NAME).write_text(content)
+        with locked(tmp_path):
+            assert (tmp_path / LOCK_NAME).read_text().startswith(f"process {os.getpid()} on ")
+        assert names(tmp_path) == []
 
     def test_it_dies_with_the_process(self, tmp_path):
         script = (

@@ -88,6 +88,54 @@ class TestRun:
             train(sprites, tmp_path, epochs=1)
         assert [path.name for path in tmp_path.iterdir()] == [name]
 
+    def test_what_lies_beside_a_run_stays(self, sprites, tmp_path):
+        mine = {tmp_path / "previous/thesis.txt": "x", tmp_path / "lock": "mine"}
+        (tmp_path / "previous").mkdir()
+        for path, text in mine.items():
+            path.write_text(text)
+        for overwrite in (False, True):
+            train(sprites, tmp_path, epochs=1, latent_dim=2, overwrite=overwrite)
+            assert {path: path.read_text() for path in mine} == mine
+            assert [path.name for path in (tmp_path / "previous").iterdir()] == ["thesis.txt"]
+            assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*FILES, "lock", "previous"])
+
+    @pytest.mark.parametrize("name", FILES)
+    def test_a_run_of_someone_else_in_previous_is_not_removed(self, run, sprites, tmp_path, name):
+        (tmp_path / "previous").mkdir()
+        shutil.copy(run.folder / name, tmp_path / "previous" / name)
+        with pytest.raises(OutputError, match=rf"previous/{name} already exists.*--overwrite"):
+            train(sprites, tmp_path, epochs=1)
+        assert (tmp_path / "previous" / name).read_bytes() == (run.folder / name).read_bytes()
+        assert [path.name for path in tmp_path.iterdir()] == ["previous"]
+
+    @pytest.mark.parametrize("kind", ["link", "file"])
+    def test_previous_that_is_no_folder_is_not_written_to(self, run, sprites, tmp_path, kind):
+        other, out = (shutil.copytree(run.folder, tmp_path / name) for name in ("other", "out"))
+        before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
+        if kind == "link":
+            (out / "previous").symlink_to(other)
+        else:
+            (out / "previous").write_text("mine")
+        with pytest.raises(OutputError, match="no folder"):
+            train(sprites, out, epochs=1, latent_dim=2, overwrite=True)
+        assert {path.name: path.read_bytes() for path in other.iterdir()} == before
+
+    @pytest.mark.parametrize("overwrite", [False, True])
+    @pytest.mark.parametrize("text", ['{"model_type": "foreign"}', "[1]", "{", ""])
+    @pytest.mark.parametrize("place", [".", "previous"])
+    @pytest.mark.parametrize("beside", [(), ("summary.json", "history.jsonl")])
+    def test_a_configuration_of_another_program_is_never_replaced(
+        self, sprites, tmp_path, overwrite, text, place, beside
+    ):
+        foreign = tmp_path / place / "config.json"
+        foreign.parent.mkdir(exist_ok=True)
+        for path in (foreign, *(foreign.parent / name for name in beside)):
+            path.write_text(text)
+        with pytest.raises(OutputError, match=r"config.json already exists.*found a file"):
+            train(sprites, tmp_path, epochs=1, overwrite=overwrite)
+        assert foreign.read_text() == text
+        assert sorted(path.name for path in foreign.parent.iterdir()) == sorted(["config.json", *beside])
+
     def test_a_run_that_is_replaced_is_kept_until_the_new_one_has_finished(self, run, sprites, tmp_path):
         shutil.copytree(run.folder, tmp_path / "run")
         before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
