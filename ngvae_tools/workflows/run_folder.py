@@ -17,7 +17,6 @@ from ngvae_tools.run import (
     CONFIG_NAME,
     DECODER_NAME,
     ENCODER_NAME,
-    FORMAT,
     HISTORY_NAME,
     SUMMARY_NAME,
     is_run_config,
