@@ -6,7 +6,6 @@ Sums of floating-point numbers depend on their order in the last bits. Here bloc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, Protocol, Self, TypeVar
 
@@ -73,15 +72,6 @@ class MergeTree(Generic[T]):
                 raise ValueError("a block was added twice")
             here |= raised
         return next(iter(here.values()), None)
-
-
-def joined(trees: Iterable[Iterable[Node[T]]]) -> MergeTree[T]:
-    """One tree of the nodes of several."""
-    whole: MergeTree[T] = MergeTree()
-    for nodes in trees:
-        for node in nodes:
-            whole.add(node)
-    return whole
 
 
 def _merged(left: T | None, right: T | None) -> T | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import zipfile
 import zlib
@@ -41,14 +40,7 @@ def write_shard(path: Path, result: ShardResult) -> None:
         np.savez(file, allow_pickle=False, **_to_arrays(result))
 
 
-def to_bytes(result: ShardResult) -> bytes:
-    """The bytes of a shard's file."""
-    file = io.BytesIO()
-    np.savez(file, allow_pickle=False, **_to_arrays(result))
-    return file.getvalue()
-
-
-def read_shard(source: Path | io.BytesIO) -> ShardResult:
+def read_shard(path: Path) -> ShardResult:
     """A shard's result, its checksums looked at.
 
     Raises:
@@ -56,14 +48,11 @@ def read_shard(source: Path | io.BytesIO) -> ShardResult:
     """
     try:
         # Opened here: NumPy leaves a damaged file open.
-        with (
-            source.open("rb") if isinstance(source, Path) else source as file,
-            np.load(file, allow_pickle=False) as npz,
-        ):
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as npz:
             return _from_arrays({name: npz[name] for name in npz.files})
     except DAMAGED as error:
         raise RecordError(
-            f"{source if isinstance(source, Path) else 'a shard'} cannot be read",
+            f"{path} cannot be read",
             expected="a shard as select-latents wrote it",
             found=str(error) or type(error).__name__,
             remedy="remove it and run the same command again: it is then encoded anew",

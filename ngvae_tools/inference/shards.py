@@ -33,8 +33,8 @@ PIECE = 256
 PIECE_BYTES = 16 * 2**20
 """Samples that a piece holds at most."""
 
-MEASURED = 4
-"""Bytes of one value of a head."""
+VALUE_BYTES = 4
+"""Bytes of one value of a head, float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class ShardPlan:
         wanted = min(MOST_BLOCKS, n_images // BLOCK // SHARDS)
         together = min(-(-rows // BLOCK), MOST_TOGETHER)
         wanted = max(wanted, 1 << (together - 1).bit_length())
-        wanted = min(wanted, SHARD_BYTES // (BLOCK * values * MEASURED))
+        wanted = min(wanted, SHARD_BYTES // (BLOCK * values * VALUE_BYTES))
         piece = PIECE
         while piece > 1 and piece * image_bytes > PIECE_BYTES:
             piece //= 2

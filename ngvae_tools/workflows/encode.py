@@ -17,7 +17,6 @@ from ngvae_tools.errors import OptionError, TooManyRejectedError
 from ngvae_tools.inference.local import Done, run_shards
 from ngvae_tools.inference.providers import CPU, available_cpus
 from ngvae_tools.inference.session import EncoderSession, HeadNames, InputOptions
-from ngvae_tools.inference.shard_file import read_shard
 from ngvae_tools.inference.shards import ShardSettings
 from ngvae_tools.record import REPLICATES
 from ngvae_tools.workflows.encoding_pass import EncodingPass
@@ -92,6 +91,11 @@ class EncodeOptions:
     on_plan: Callable[[EncodePlan], None] | None = None
     on_progress: Callable[[EncodeProgress], None] | None = None
 
+    @property
+    def local_workers(self) -> int:
+        """Workers on this machine."""
+        return self.workers or available_cpus()
+
     def check(self) -> None:
         """Refuse numbers that mean nothing.
 
@@ -143,12 +147,12 @@ class OpenPass:
             OutputError: The folder holds another pass, or cannot be written.
             TooManyRejectedError: More images were rejected than `max_rejected`; finished shards stay.
         """
-        there = set(folder.begin(self.encoding, overwrite=self.options.overwrite))
+        there = folder.begin(self.encoding, overwrite=self.options.overwrite)
         missing = [number for number in shards if number not in there]
         plan = self.encoding.plan
         total = sum(plan.shard(n).stop - plan.shard(n).start for n in shards)
         n_before = total - sum(plan.shard(n).stop - plan.shard(n).start for n in missing)
-        n_rejected = sum(len(read_shard(folder.file(n)).rejected) for n in shards if n in there)
+        n_rejected = sum(there.get(number, 0) for number in shards)
         progress = _Progress(self.options, EncodeProgress(n_before, n_rejected, total, n_before))
         if self.options.on_plan is not None:
             self.options.on_plan(self._plan(folder, total, n_before))
@@ -167,11 +171,10 @@ class OpenPass:
         return Encoded([folder.file(number) for number in shards], total, progress.now.rejected, timings)
 
     def _run(self, folder: ShardFolder, missing: list[int], progress: _Progress) -> None:
-        workers = self.options.workers or available_cpus()
         if self.options.engine == "ray":
             from ngvae_tools.workflows.ray_engine import run_on_ray
 
-            run_on_ray(self, missing, workers=self.options.workers, keep=folder.keep_bytes, on_done=progress.add)
+            run_on_ray(self, missing, keep=folder.keep, on_done=progress.add)
             return
         run_shards(
             self.dataset,
@@ -179,7 +182,7 @@ class OpenPass:
             self.encoding.plan,
             missing,
             self.encoding.settings,
-            workers=workers,
+            workers=self.options.local_workers,
             keep=folder.keep,
             on_done=progress.add,
         )
@@ -215,7 +218,7 @@ def open_pass(model: Path, data: Place, options: EncodeOptions) -> Iterator[Open
         encoder_of(model),
         device=options.device,
         threads=1,
-        at_once=options.workers or available_cpus(),
+        at_once=options.local_workers,
         heads=options.heads,
         input_options=options.input_options,
         image_shape=lambda: shape_of(data, options.dataset_key),

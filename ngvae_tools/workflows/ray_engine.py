@@ -11,8 +11,7 @@ from ngvae_tools.analysis.blas import one_blas_thread
 from ngvae_tools.errors import MissingDependencyError, NgvaeToolsError, OutputError
 from ngvae_tools.inference.local import Done
 from ngvae_tools.inference.providers import CUDA
-from ngvae_tools.inference.shard_file import to_bytes
-from ngvae_tools.inference.shards import run_shard
+from ngvae_tools.inference.shards import ShardResult, run_shard
 
 if TYPE_CHECKING:
     from ngvae_tools.datasets.places import Place
@@ -48,30 +47,26 @@ class Encoder:
                 remedy="put the same files at the same paths on all nodes, with the same packages",
             )
 
-    def run(self, number: int) -> tuple[int, bytes, Done]:
-        """The number of a shard, the bytes of its file, and what was done."""
+    def run(self, number: int) -> ShardResult:
+        """The result of a shard."""
         opened = self._open
         plan = opened.encoding.plan
-        shard = plan.shard(number)
         with one_blas_thread():
-            result = run_shard(opened.dataset, opened.session, plan, shard, opened.encoding.settings)
-        return number, to_bytes(result), Done(shard.stop - shard.start, result.rejected)
+            return run_shard(opened.dataset, opened.session, plan, plan.shard(number), opened.encoding.settings)
 
 
 def run_on_ray(
     opened: OpenPass,
     shards: Sequence[int],
     *,
-    workers: int | None,
-    keep: Callable[[int, bytes], None],
+    keep: Callable[[ShardResult], None],
     on_done: Callable[[Done], None],
 ) -> None:
     """Run shards on the Ray cluster that is connected or configured (`RAY_ADDRESS`), or on one of this machine.
 
     Args:
-        opened: The pass.
+        opened: The pass; without `workers` in its options there is an actor on each processor of the cluster.
         shards: Numbers of the shards to run.
-        workers: Actors; None for one on each processor of the cluster.
         keep: Called with every finished shard.
         on_done: Called after every shard; what it raises ends the run.
 
@@ -85,7 +80,7 @@ def run_on_ray(
         ray.init(log_to_driver=False, include_dashboard=False, logging_level="ERROR")
     actors: list[Any] = []
     try:
-        count = workers or max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        count = opened.options.workers or max(int(ray.cluster_resources().get("CPU", 1)), 1)
         # What is called back stays here, and everything else is a value.
         options = dataclasses.replace(opened.options, on_plan=None, on_progress=None, workers=1, engine="local")
         paths = [path.resolve() if isinstance(path, Path) else path for path in (opened.model, opened.data)]
@@ -116,7 +111,7 @@ def _drive(
     actors: Sequence[Any],
     shards: list[int],
     *,
-    keep: Callable[[int, bytes], None],
+    keep: Callable[[ShardResult], None],
     on_done: Callable[[Done], None],
 ) -> None:
     """Hand out shards in order, and take what comes back."""
@@ -134,10 +129,10 @@ def _drive(
     while busy:
         (ready,), _ = ray.wait(list(busy))
         actor = busy.pop(ready)
-        number, data, done = ray.get(ready)
+        result: ShardResult = ray.get(ready)
         give(actor)
-        keep(number, data)
-        on_done(done)
+        keep(result)
+        on_done(Done(result.shard.stop - result.shard.start, result.rejected))
 
 
 def _require_ray() -> Any:

@@ -85,17 +85,15 @@ def write_result(
         RecordError: A shard is damaged.
     """
     began = time.perf_counter()
-    survey, n_rejected, identifier_type = _survey(encoding, files)
-    findings = survey.findings()
-    chosen = choice.given or findings.selection(choice.rule, choice.threshold)
-    if chosen is None:
-        raise _undecided(choice.rule, findings)
-    verdict = verdict_of(findings, chosen)
-    timings["analysis_seconds"] = time.perf_counter() - began
-    evidence = measure(findings)
     with ResultFiles(folder) as parts:
-        if n_rejected:
-            parts.reject(rejection for result in results(files) for rejection in result.rejected)
+        survey, n_rejected, identifier_type = _survey(encoding, files, parts)
+        findings = survey.findings()
+        chosen = choice.given or findings.selection(choice.rule, choice.threshold)
+        if chosen is None:
+            raise _undecided(choice.rule, findings)
+        verdict = verdict_of(findings, chosen)
+        timings["analysis_seconds"] = time.perf_counter() - began
+        evidence = measure(findings)
         latents = _write_latents(parts, encoding, files, findings, chosen, identifier_type)
         record = analysis_record(
             encoding,
@@ -113,7 +111,7 @@ def write_result(
     return record
 
 
-def _survey(encoding: EncodingPass, files: Sequence[Path]) -> tuple[Survey, int, np.dtype[Any]]:
+def _survey(encoding: EncodingPass, files: Sequence[Path], parts: ResultFiles) -> tuple[Survey, int, np.dtype[Any]]:
     """All shards' surveys joined, the number of rejected images, and the type that holds all identifiers."""
     types: set[np.dtype[Any]] = set()
     reasons: Counter[str] = Counter()
@@ -129,6 +127,7 @@ def _survey(encoding: EncodingPass, files: Sequence[Path]) -> tuple[Survey, int,
         survey.join(result.part)
         if len(result.index):
             types.add(_names(result).dtype)
+        parts.reject(result.rejected)
         n_rejected += len(result.rejected)
         if len(reasons) < MAX_REASONS:
             reasons.update(rejection.reason for rejection in result.rejected)
@@ -240,13 +239,15 @@ class ResultFiles:
         with suppress(OSError):
             self._remove()
 
-    def reject(self, rejections: Iterator[Rejection]) -> None:
-        """Write a line for each rejection.
+    def reject(self, rejections: Sequence[Rejection]) -> None:
+        """Append a line for each rejection; without any there is no file.
 
         Raises:
             OutputError: They cannot be written.
         """
-        with output_errors(self.folder), self._rejected.open("wb") as file:
+        if not rejections:
+            return
+        with output_errors(self.folder), self._rejected.open("ab") as file:
             for rejection in rejections:
                 # ASCII escapes keep surrogates, and with them any file name, reversible.
                 line = {"index": rejection.index, "id": rejection.identifier, "reason": rejection.reason}

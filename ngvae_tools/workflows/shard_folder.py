@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ngvae_tools.errors import OutputError, RecordError
-from ngvae_tools.files import output_errors, replacing
+from ngvae_tools.files import output_errors
 from ngvae_tools.inference.shard_file import read_shard, write_shard
 from ngvae_tools.inference.shards import ShardResult
 from ngvae_tools.workflows.encoding_pass import FILE_NAME, EncodingPass
@@ -30,8 +30,8 @@ class ShardFolder:
         self.output = output
         self.path = output / SHARDS
 
-    def begin(self, encoding: EncodingPass, *, overwrite: bool) -> list[int]:
-        """Make the folder ready for a pass, and say which of its shards are there, whole.
+    def begin(self, encoding: EncodingPass, *, overwrite: bool) -> dict[int, int]:
+        """Make the folder ready for a pass; the shards that are there, whole, and how many images each rejected.
 
         Raises:
             OutputError: It holds shards of another pass, which may not be overwritten; or it cannot be written.
@@ -65,15 +65,6 @@ class ShardFolder:
         """
         write_shard(self.file(result.shard.number), result)
 
-    def keep_bytes(self, number: int, data: bytes) -> None:
-        """Write a finished shard that came as the bytes of its file.
-
-        Raises:
-            OutputError: It cannot be written.
-        """
-        with replacing(self.file(number)) as part:
-            part.write_bytes(data)
-
     def file(self, number: int) -> Path:
         """The file of a shard."""
         return self.path / f"{number:06d}{ENDING}"
@@ -87,16 +78,16 @@ class ShardFolder:
         (self.path / FILE_NAME).unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def _whole(self) -> list[int]:
+    def _whole(self) -> dict[int, int]:
         """The shards whose files can be read; the others are removed, to be made again."""
-        whole = []
+        whole = {}
         for number in self.numbers():
             try:
-                found = read_shard(self.file(number)).shard.number == number
+                result = read_shard(self.file(number))
             except RecordError:
-                found = False
-            if found:
-                whole.append(number)
+                result = None
+            if result is not None and result.shard.number == number:
+                whole[number] = len(result.rejected)
             else:
                 self.file(number).unlink(missing_ok=True)
         return whole

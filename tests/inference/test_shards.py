@@ -4,6 +4,8 @@ import itertools
 import threading
 import time
 import zlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from ngvae_tools.datasets import open_dataset
 from ngvae_tools.errors import RecordError
 from ngvae_tools.inference.local import run_shards
 from ngvae_tools.inference.session import EncoderSession
-from ngvae_tools.inference.shard_file import read_shard, to_bytes, write_shard
+from ngvae_tools.inference.shard_file import read_shard, write_shard
 from ngvae_tools.inference.shards import (
     MOST_BLOCKS,
     MOST_TOGETHER,
@@ -99,7 +101,11 @@ def work(tmp_path_factory):
 
 
 def bits(result):
-    return to_bytes(result)
+    """Everything in a result, as the bytes of its file."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "shard.npz"
+        write_shard(path, result)
+        return path.read_bytes()
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
