@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -83,6 +83,17 @@ def npz_names(path: Path) -> tuple[str, ...]:
         raise unreadable(path, "an undamaged .npz file", str(error)) from error
 
 
+def npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran order, and dtype of an .npy file; the stream then stands at its data.
+
+    Raises one of `BAD_NPZ` where it is damaged.
+    """
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(stream)
+    return shape, fortran, dtype
+
+
 def npz_array(path: Path, name: str) -> StoredArray:
     """The array of that name in an .npz file; nothing is unpickled, and what is deflated is inflated once to check it.
 
@@ -93,9 +104,7 @@ def npz_array(path: Path, name: str) -> StoredArray:
         with zipfile.ZipFile(path) as archive:
             info = archive.getinfo(f"{name}.npy")
             with archive.open(info) as stream:
-                version = np.lib.format.read_magic(stream)
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, fortran, dtype = read(stream)
+                shape, fortran, dtype = npy_header(stream)
                 offset = stream.tell()
         with path.open("rb") as file:
             file.seek(info.header_offset)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ngvae_tools.contract import Resize
 from ngvae_tools.datasets.arrow_messages import Message, walk
 from ngvae_tools.datasets.base import ImageShape
-from ngvae_tools.datasets.columns import factors_of, image_column, label_columns, require_pyarrow
+from ngvae_tools.datasets.columns import require_pyarrow
 from ngvae_tools.datasets.listing import Listed, files_below
 from ngvae_tools.datasets.places import Place
 from ngvae_tools.datasets.sources import Source
 from ngvae_tools.datasets.tables import Part, TableImages
 from ngvae_tools.errors import DatasetError
-from ngvae_tools.factors import Factors
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -60,39 +59,30 @@ class ArrowImages(TableImages):
         self._files = [source for _, source in _ordered(self.path)]
         self._schemas: list[bytes] = []
         self._messages: list[Message] = []
-        key = dataset_key
         parts = []
-        labels: list[str] | None = None
         for number, source in enumerate(self._files):
             schema, batches = walk(source)
-            described = _schema(schema, source)
-            key = self.key = image_column(described, key, source.location)
-            mine = label_columns(described)
-            labels = mine if labels is None else [name for name in labels if name in mine]
+            self._take_schema(_schema(schema, source), dataset_key, source.location)
             self._schemas.append(schema)
             for batch in batches:
                 parts.append((number, len(self._messages), batch.rows))
                 self._messages.append(batch)
-        self._labels = labels or []
         self._settle(parts, max((batch.rows for batch in self._messages), default=1))
 
-    def factors(self) -> Factors | None:
-        """Class labels, where the files have any, see `label_columns`."""
-        if not self._labels:
-            return None
-        columns: dict[str, list[Any]] = {name: [] for name in self._labels}
+    def _columns(self, names: Sequence[str]) -> dict[str, list[Any]]:
+        columns: dict[str, list[Any]] = {name: [] for name in names}
         for part in self._parts:
             try:
                 batch = self._batch(part)
             except DatasetError:
                 raise
             except Exception:  # noqa: BLE001 (its images are rejected)
-                for name in self._labels:
+                for name in names:
                     columns[name] += [None] * part.rows
                 continue
-            for name in self._labels:
+            for name in names:
                 columns[name] += batch.column(name).to_pylist()
-        return factors_of(dict(columns))
+        return columns
 
     def _stream(self, part: Part) -> Generator[Any]:
         yield self._batch(part).column(self.key)

@@ -91,6 +91,14 @@ class ImageDataset(Protocol):
         """How images of another size are brought to `image_shape`; None: they are rejected."""
 
     @property
+    def chunk_rows(self) -> int:
+        """Images that are read together at least: whoever wants one costs all of them."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one image as it is read, before any resizing of stored rows."""
+
+    @property
     def preferred_rows(self) -> int:
         """A range that begins and ends at multiples of it reads nothing twice."""
 

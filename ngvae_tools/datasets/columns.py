@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,11 +130,10 @@ def label_columns(schema: Any) -> list[str]:
     return (classes or usual)[:MAX_FACTORS]
 
 
-def factors_of(columns: dict[str, Iterable[Any]]) -> Factors:
+def factors_of(columns: Mapping[str, Sequence[Any]]) -> Factors:
     """Factors from the values of label columns; no label, and a negative class, are missing."""
     values = []
-    for column in columns.values():
-        items = list(column)
+    for items in columns.values():
         if any(isinstance(item, str) for item in items):
             values.append(codes_of(np.array([item or "" for item in items], np.str_)))
         else:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, Self
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,12 +16,11 @@ from ngvae_tools.datasets.base import (
     Samples,
     advice_on_dtype,
     check_range,
-    check_request,
     describe,
 )
 from ngvae_tools.datasets.decode import UnusableImageError, decode_bytes
-from ngvae_tools.datasets.places import location_of, place_of
 from ngvae_tools.datasets.resize import resize_image
+from ngvae_tools.datasets.stored import StoredImages
 from ngvae_tools.errors import DatasetError
 from ngvae_tools.factors import Factors
 
@@ -35,7 +34,7 @@ MAX_ENCODED = 2**30
 """Bytes of an encoded image; one of more is not read."""
 
 
-class EncodedImages(ABC):
+class EncodedImages(StoredImages, ABC):
     """Encoded images, numbered; what differs is how their bytes are found. Several threads may read at once.
 
     A subclass gives `__len__`, `identifiers`, `fingerprint`, `_load` and `_name`.
@@ -51,8 +50,6 @@ class EncodedImages(ABC):
     """
 
     kind: Literal["folder", "tar", "parquet", "arrow"]
-    chunk_rows: int = 1
-    """Images that are read together at least: whoever wants one costs all of them."""
 
     def __init__(
         self,
@@ -62,15 +59,8 @@ class EncodedImages(ABC):
         dtype: npt.DTypeLike | None,
         resize: Resize | None,
     ) -> None:
-        self._dtype = self._expected = check_request(image_shape, dtype, resize)
-        self._shape = image_shape
-        self.path = place_of(path)
-        self.resize = resize
-
-    @property
-    def location(self) -> str:
-        """The absolute path, or the URL less its password and query."""
-        return location_of(self.path)
+        super().__init__(path, image_shape=image_shape, dtype=dtype, resize=resize)
+        self._shape, self._dtype = self._wanted, self._expected
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -108,15 +98,6 @@ class EncodedImages(ABC):
         return self._dtype
 
     @property
-    def preferred_rows(self) -> int:
-        """See `ImageDataset`."""
-        return self.chunk_rows
-
-    def layout_advice(self) -> str | None:
-        """None: no layout is known to be slow."""
-        return None
-
-    @property
     def row_bytes(self) -> int:
         """Bytes of one decoded sample."""
         height, width, channels = self.image_shape
@@ -143,15 +124,6 @@ class EncodedImages(ABC):
     def factors(self) -> Factors | None:
         """None: the images come without known factors."""
         return None
-
-    def close(self) -> None:  # noqa: B027 (most keep nothing open)
-        """Release what is open; reading again opens it again."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     def _fitting(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """An image in the expected shape and dtype; `UnusableImageError` if it cannot be brought to it."""
@@ -190,6 +162,26 @@ class EncodedImages(ABC):
             found=f"{len(self)} that cannot, the first: {first}",
             remedy="check the images or name other data",
         )
+
+
+class NamedImages(EncodedImages):
+    """Encoded images that are known and numbered by their relative paths.
+
+    A subclass sets `_names`: paths with "/" as bytes, sorted by bytes.
+    """
+
+    _names: Sequence[bytes]
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def identifiers(self, start: int, stop: int) -> npt.NDArray[np.bytes_]:
+        """Relative paths of a range with "/", as bytes."""
+        check_range(start, stop, len(self))
+        return np.array(self._names[start:stop], dtype=np.bytes_)
+
+    def _name(self, number: int) -> str:
+        return os.fsdecode(self._names[number])
 
 
 def _decoded(data: Encoded, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:

@@ -8,12 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from ngvae_tools.contract import Resize
-from ngvae_tools.datasets.base import ImageShape, check_range, evenly_spaced
+from ngvae_tools.datasets.base import ImageShape, evenly_spaced
 from ngvae_tools.datasets.decode import UnusableImageError, read_file
-from ngvae_tools.datasets.encoded import Encoded, EncodedImages
+from ngvae_tools.datasets.encoded import Encoded, NamedImages
 from ngvae_tools.datasets.scan import scan_folder
 from ngvae_tools.errors import DatasetError
 
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
 FINGERPRINT_FILES = 64
 
 
-class FolderImages(EncodedImages):
+class FolderImages(NamedImages):
     """The image files below a folder, numbered by the bytes of their relative paths.
 
     Args:
@@ -69,14 +67,6 @@ class FolderImages(EncodedImages):
             )
         self._names = found.images
 
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def identifiers(self, start: int, stop: int) -> npt.NDArray[np.bytes_]:
-        """Relative paths of a range with "/", as bytes."""
-        check_range(start, stop, len(self))
-        return np.array(self._names[start:stop], dtype=np.bytes_)
-
     def fingerprint(self) -> str:
         """SHA-256 of every relative path and file size, and of the bytes of up to 64 evenly spaced files.
 
@@ -103,9 +93,6 @@ class FolderImages(EncodedImages):
                 yield read_file(self._file(number))
             except UnusableImageError as error:
                 yield error
-
-    def _name(self, number: int) -> str:
-        return os.fsdecode(self._names[number])
 
     def _file(self, number: int) -> bytes:
         return self._root + self._names[number]

@@ -126,7 +126,7 @@ class HDF5Images(RowImages):
         return self.chunk_rows if self._layout is None else self._layout.window_rows
 
     def layout_advice(self) -> str | None:
-        """See `RowImages.layout_advice`."""
+        """See `StoredImages.layout_advice`."""
         return self._advice
 
     def __getstate__(self) -> dict[str, Any]:

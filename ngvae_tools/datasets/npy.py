@@ -6,10 +6,8 @@ import io
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from ngvae_tools.contract import Resize
-from ngvae_tools.datasets.arrays import BAD_NPZ, StoredArray
+from ngvae_tools.datasets.arrays import BAD_NPZ, StoredArray, npy_header
 from ngvae_tools.datasets.base import ImageShape
 from ngvae_tools.datasets.inflating import TruncatedError
 from ngvae_tools.datasets.rows import RowImages
@@ -79,9 +77,7 @@ class NpyImages(RowImages):
 def _array(source: Source) -> StoredArray:
     try:
         stream = io.BytesIO(source.read(0, min(source.size, _HEAD)))
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(stream)
+        shape, fortran, dtype = npy_header(stream)
     except (*BAD_NPZ, TruncatedError) as error:
         raise _refusal(source, "an undamaged .npy file", str(error), "check it, or write it again") from error
     if dtype.hasobject or min(shape, default=0) < 0 or math.prod(shape) < 0:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from ngvae_tools.contract import Resize
 from ngvae_tools.datasets.base import ImageShape
-from ngvae_tools.datasets.columns import factors_of, image_column, label_columns, require_pyarrow
+from ngvae_tools.datasets.columns import require_pyarrow
 from ngvae_tools.datasets.listing import files_below
 from ngvae_tools.datasets.sources import Source
 from ngvae_tools.datasets.tables import BATCH_BYTES, Part, TableImages
 from ngvae_tools.errors import DatasetError
-from ngvae_tools.factors import Factors
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -57,38 +56,30 @@ class ParquetImages(TableImages):
         require_pyarrow(self.location)
         self._files = [source for _, source in files_below(self.path, ".parquet")]
         self._batch: dict[tuple[int, int], int] = {}
-        key = dataset_key
         groups = []
-        labels: list[str] | None = None
         for number, source in enumerate(self._files):
             with _opened(source) as file:
-                key = self.key = image_column(file.schema_arrow, key, source.location)
-                mine = label_columns(file.schema_arrow)
-                labels = mine if labels is None else [name for name in labels if name in mine]
+                self._take_schema(file.schema_arrow, dataset_key, source.location)
                 for group in range(file.metadata.num_row_groups):
                     about = file.metadata.row_group(group)
                     size = sum(
                         chunk.total_uncompressed_size
                         for chunk in map(about.column, range(about.num_columns))
-                        if chunk.path_in_schema.split(".")[0] == key
+                        if chunk.path_in_schema.split(".")[0] == self.key
                     )
                     rows = max(int(about.num_rows), 0)
                     groups.append((number, group, rows))
                     self._batch[number, group] = max(min(BATCH_BYTES * rows // max(size, 1), rows, _MAX_ROWS), 1)
-        self._labels = labels or []
         self._settle(groups, max(self._batch.values(), default=1))
 
-    def factors(self) -> Factors | None:
-        """Class labels, where the files have any, see `label_columns`."""
-        if not self._labels:
-            return None
-        columns: dict[str, list[Any]] = {name: [] for name in self._labels}
+    def _columns(self, names: Sequence[str]) -> dict[str, list[Any]]:
+        columns: dict[str, list[Any]] = {name: [] for name in names}
         for source in self._files:
             with _opened(source) as file:
-                table = file.read(columns=self._labels)
-            for name in self._labels:
+                table = file.read(columns=list(names))
+            for name in names:
                 columns[name] += table[name].to_pylist()
-        return factors_of(dict(columns))
+        return columns
 
     def _stream(self, part: Part) -> Generator[Any]:
         import pyarrow.parquet as pq

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ngvae_tools.contract import Resize
-from ngvae_tools.datasets.base import ImageShape, check_range, evenly_spaced
+from ngvae_tools.datasets.base import ImageShape, evenly_spaced
 from ngvae_tools.datasets.decode import UnusableImageError, suffixes
-from ngvae_tools.datasets.encoded import MAX_ENCODED, Encoded, EncodedImages
+from ngvae_tools.datasets.encoded import MAX_ENCODED, Encoded, NamedImages
 from ngvae_tools.datasets.listing import relative
 from ngvae_tools.datasets.sources import batched, reason_of
 from ngvae_tools.datasets.storage import Storage
@@ -27,7 +27,7 @@ FINGERPRINT_FILES = 64
 _UNKNOWN = 2**20
 
 
-class RemoteFolderImages(EncodedImages):
+class RemoteFolderImages(NamedImages):
     """The image files below a folder behind a URL, known and numbered as `FolderImages` does with a local copy.
 
     Whole objects are read, up to 64 at a time. An object that is gone or may not be read is rejected; a storage
@@ -84,14 +84,6 @@ class RemoteFolderImages(EncodedImages):
         self._names = [name for name, _ in named]
         self._sizes = np.array([size for _, size in named], np.int64)
 
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def identifiers(self, start: int, stop: int) -> npt.NDArray[np.bytes_]:
-        """Relative paths of a range with "/", as bytes."""
-        check_range(start, stop, len(self))
-        return np.array(self._names[start:stop], dtype=np.bytes_)
-
     def fingerprint(self) -> str:
         """The same as that of a local copy, see `FolderImages.fingerprint`; what the listing says counts as size."""
         digest = hashlib.sha256(b"ngvae-tools folder 1\0")
@@ -107,9 +99,6 @@ class RemoteFolderImages(EncodedImages):
             else:
                 digest.update(hashlib.sha256(data).digest())
         return digest.hexdigest()
-
-    def _name(self, number: int) -> str:
-        return os.fsdecode(self._names[number])
 
     def _path(self, number: int) -> str:
         return f"{self._storage.root.rstrip('/')}/{self._name(number)}"

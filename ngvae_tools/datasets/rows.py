@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -22,12 +22,11 @@ from ngvae_tools.datasets.base import (
     Samples,
     advice_on_dtype,
     check_range,
-    check_request,
     describe,
     evenly_spaced,
 )
-from ngvae_tools.datasets.places import location_of, place_of
 from ngvae_tools.datasets.resize import resize_image
+from ngvae_tools.datasets.stored import StoredImages
 from ngvae_tools.errors import DatasetError
 from ngvae_tools.factors import Factors
 
@@ -38,7 +37,7 @@ FINGERPRINT_ROWS = 64
 _MAX_IMAGE_BYTES = 2**30
 
 
-class RowImages(ABC):
+class RowImages(StoredImages, ABC):
     """Images of one stored shape and dtype; what differs between files is how rows are read.
 
     The file is opened at the first read of each process, so the object can be pickled and outlives a fork.
@@ -59,8 +58,6 @@ class RowImages(ABC):
     key: str
     dtype: np.dtype[Any]
     image_shape: ImageShape
-    chunk_rows: int = 1
-    """Rows that are read together at least: whoever wants one costs all of them."""
     concurrent: bool = False
     """Whether `_read_rows` may be called by several threads at once."""
 
@@ -72,17 +69,9 @@ class RowImages(ABC):
         dtype: npt.DTypeLike | None,
         resize: Resize | None,
     ) -> None:
-        self._expected = check_request(image_shape, dtype, resize)
-        self._wanted = image_shape
-        self.path = place_of(path)
-        self.resize = resize
+        super().__init__(path, image_shape=image_shape, dtype=dtype, resize=resize)
         self._process = os.getpid()
         self._lock = RLock()
-
-    @property
-    def location(self) -> str:
-        """The absolute path, or the URL less its password and query."""
-        return location_of(self.path)
 
     @abstractmethod
     def factors(self) -> Factors | None:
@@ -142,12 +131,6 @@ class RowImages(ABC):
         with self._lock:
             self._release()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_lock"}
 
@@ -178,15 +161,6 @@ class RowImages(ABC):
         self.dtype = dtype.newbyteorder("=")
         self.image_shape = self._wanted or self._stored
         self._check_expected(self._expected)
-
-    @property
-    def preferred_rows(self) -> int:
-        """Rows to cut shards by: a range that begins and ends at multiples of it reads nothing twice."""
-        return self.chunk_rows
-
-    def layout_advice(self) -> str | None:
-        """A sentence for users whose file is slow to read, and how to write it again; None: it is not slow."""
-        return None
 
     @property
     def row_bytes(self) -> int:

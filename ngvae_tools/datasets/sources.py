@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +42,25 @@ class Source(Protocol):
         """A file object of its own; `block` bytes are asked for at least where it is remote. Raises `DatasetError`."""
 
 
+class _InRanges(ABC):
+    """One range as the only one of many."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def read_many(self, ranges: Sequence[tuple[int, int]]) -> Generator[bytes | TruncatedError]:
+        """See `Source`."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset`."""
+        (data,) = self.read_many([(offset, length)])
+        if isinstance(data, TruncatedError):
+            raise data
+        return data
+
+
 @dataclass(frozen=True, slots=True)
-class LocalFile:
+class LocalFile(_InRanges):
     """A file on this machine.
 
     Attributes:
@@ -63,13 +81,6 @@ class LocalFile:
             return self.path.stat().st_size
         except OSError as error:
             raise unreadable_file(self.location, error) from error
-
-    def read(self, offset: int, length: int) -> bytes:
-        """`length` bytes from `offset`."""
-        (data,) = self.read_many([(offset, length)])
-        if isinstance(data, TruncatedError):
-            raise data
-        return data
 
     def read_many(self, ranges: Sequence[tuple[int, int]]) -> Generator[bytes | TruncatedError]:
         """What `read` gives for each (offset, length); the file is opened once."""
@@ -94,7 +105,7 @@ class LocalFile:
 
 
 @dataclass(frozen=True, slots=True)
-class RemoteFile:
+class RemoteFile(_InRanges):
     """A file on object storage.
 
     Attributes:
@@ -123,13 +134,6 @@ class RemoteFile:
                 remedy="copy the file here and name the copy",
             )
         return int(size)
-
-    def read(self, offset: int, length: int) -> bytes:
-        """`length` bytes from `offset`."""
-        (data,) = self.read_many([(offset, length)])
-        if isinstance(data, TruncatedError):
-            raise data
-        return data
 
     def read_many(self, ranges: Sequence[tuple[int, int]]) -> Generator[bytes | TruncatedError]:
         """What `read` gives for each (offset, length), up to 64 MiB at the same time."""

@@ -15,10 +15,11 @@ import numpy as np
 
 from ngvae_tools.contract import Resize
 from ngvae_tools.datasets.base import ImageShape, check_range, evenly_spaced
-from ngvae_tools.datasets.columns import Values, values_of
+from ngvae_tools.datasets.columns import Values, factors_of, image_column, label_columns, values_of
 from ngvae_tools.datasets.decode import UnusableImageError
 from ngvae_tools.datasets.encoded import MAX_ENCODED, Encoded, EncodedImages
 from ngvae_tools.errors import DatasetError
+from ngvae_tools.factors import Factors
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -64,7 +65,7 @@ class TableImages(EncodedImages):
     most are kept; rows of one part are reached by
     reading those before them. Files are read by one thread at a time, images decoded by several.
 
-    A subclass calls `_settle` once and gives `_stream`.
+    A subclass calls `_take_schema` for each file, then `_settle` once, and gives `_stream` and `_columns`.
 
     Args:
         path: The file or folder, or its URL.
@@ -90,14 +91,23 @@ class TableImages(EncodedImages):
         super().__init__(path, image_shape=image_shape, dtype=dtype, resize=resize)
         self._parts: Sequence[Part] = ()
         self._failures: dict[int, tuple[int, str]] = {}
+        self._labels: list[str] | None = None
         self._forget()
 
     @abstractmethod
     def _stream(self, part: Part) -> Generator[Any]:
         """The column's values of a part in order, as arrays of pyarrow; raises what pyarrow raises."""
 
+    @abstractmethod
+    def _columns(self, names: Sequence[str]) -> dict[str, list[Any]]:
+        """All values of columns, by name; None where they cannot be read."""
+
     def __len__(self) -> int:
         return self._length
+
+    def factors(self) -> Factors | None:
+        """Class labels, where all files have any, see `label_columns`."""
+        return factors_of(self._columns(self._labels)) if self._labels else None
 
     def identifiers(self, start: int, stop: int) -> npt.NDArray[np.int64]:
         """Row numbers of a range."""
@@ -129,6 +139,12 @@ class TableImages(EncodedImages):
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._forget()
+
+    def _take_schema(self, schema: Any, key: str | None, location: str) -> None:
+        """Find the column of images in a file's schema, the one of the file before where there is one, and labels."""
+        self.key = image_column(schema, key if self._labels is None else self.key, location)
+        mine = label_columns(schema)
+        self._labels = mine if self._labels is None else [name for name in self._labels if name in mine]
 
     def _settle(self, sizes: Sequence[tuple[int, int, int]], chunk_rows: int) -> None:
         """Take the parts, each as (file, place, rows), in order."""

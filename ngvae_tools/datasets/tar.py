@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from ngvae_tools.contract import Resize
-from ngvae_tools.datasets.base import ImageShape, check_range, evenly_spaced
+from ngvae_tools.datasets.base import ImageShape, evenly_spaced
 from ngvae_tools.datasets.decode import UnusableImageError, suffixes
-from ngvae_tools.datasets.encoded import MAX_ENCODED, Encoded, EncodedImages
+from ngvae_tools.datasets.encoded import MAX_ENCODED, Encoded, NamedImages
 from ngvae_tools.datasets.listing import Listed, files_below
 from ngvae_tools.datasets.places import place_of
 from ngvae_tools.datasets.tar_headers import Member, walk
@@ -30,7 +30,7 @@ FINGERPRINT_MEMBERS = 64
 _AT_A_TIME = 8
 
 
-class TarImages(EncodedImages):
+class TarImages(NamedImages):
     """The members of one tar file, or of all below a folder, that have an image's suffix.
 
     Each is known as "shard.tar/member", and they are numbered by the bytes of that. Folders, devices and names
@@ -62,7 +62,7 @@ class TarImages(EncodedImages):
         super().__init__(path, image_shape=image_shape, dtype=dtype, resize=resize)
         files = files_below(self.path, ".tar")
         self._sources = [source for _, source in files]
-        self._names: list[bytes] = []
+        names: list[bytes] = []
         shards, offsets, sizes = array("q"), array("q"), array("q")
         self._problems: dict[int, str] = {}
         others = 0
@@ -72,28 +72,21 @@ class TarImages(EncodedImages):
                 again = k + 1 < len(images) and images[k + 1][0] == name
                 problem = _problem(member) or ("is followed by a member of the same name" if again else None)
                 if problem is not None:
-                    self._problems[len(self._names)] = problem
-                self._names.append(files[shard][0] + b"/" + name)
+                    self._problems[len(names)] = problem
+                names.append(files[shard][0] + b"/" + name)
                 shards.append(shard)
                 # What lies beyond 64 bits lies beyond the file too.
                 offsets.append(min(member.offset, 2**62))
                 sizes.append(min(member.size, 2**62))
-        if not self._names:
+        if not names:
             raise DatasetError(
                 f"{self.location} holds no image",
                 expected="tar files with members ending in .png, .jpg, .tif or another suffix that Pillow opens",
                 found=f"{others} other members in {len(files)} tar files",
                 remedy="name tar files of images",
             )
+        self._names = names
         self._shards, self._offsets, self._sizes = (np.array(column, np.int64) for column in (shards, offsets, sizes))
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def identifiers(self, start: int, stop: int) -> npt.NDArray[np.bytes_]:
-        """Shards and members of a range with "/", as bytes."""
-        check_range(start, stop, len(self))
-        return np.array(self._names[start:stop], dtype=np.bytes_)
 
     def fingerprint(self) -> str:
         """SHA-256 of every shard's and member's name and size, and of the bytes of up to 64 evenly spaced members.
@@ -107,9 +100,6 @@ class TarImages(EncodedImages):
             (data,) = self._load(number, number + 1)
             digest.update(str(data).encode() if isinstance(data, UnusableImageError) else hashlib.sha256(data).digest())
         return digest.hexdigest()
-
-    def _name(self, number: int) -> str:
-        return os.fsdecode(self._names[number])
 
     def _load(self, start: int, stop: int) -> Iterator[Encoded]:
         while start < stop:

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from ngvae_tools.contract import InputScale
 from ngvae_tools.datasets import ImageDataset, ImageShape, Rejection, RowImages
-from ngvae_tools.datasets.encoded import EncodedImages
 from ngvae_tools.errors import DatasetError
 from ngvae_tools.training.order import Partition, epoch_order
 from ngvae_tools.training.sources import ImagesInMemory, ImageSource, StreamedImages
@@ -188,7 +187,7 @@ def load_images(
     """
     shape = (len(dataset), *dataset.image_shape)
     image_bytes = math.prod(dataset.image_shape) * dataset.dtype.itemsize
-    row_bytes = dataset.row_bytes if isinstance(dataset, RowImages) else image_bytes
+    row_bytes = dataset.row_bytes
     at_once = min(max(READ_BYTES // row_bytes, 1), MAX_READ_ROWS)
     block = _block(dataset, window_bytes)
     limit = _memory() if memory is None else memory
@@ -238,9 +237,7 @@ def _split(
 
 def _block(dataset: ImageDataset, window_bytes: int) -> int:
     """Rows that stay together in the order: whole chunks, unless these are too large to mix well."""
-    if not isinstance(dataset, (RowImages, EncodedImages)):
-        return 1
-    if isinstance(dataset, EncodedImages) and dataset.chunk_rows == 1:
+    if dataset.chunk_rows == 1 and not isinstance(dataset, RowImages):
         return 1
     chunks = max(BLOCK_BYTES // (dataset.chunk_rows * dataset.row_bytes), 1) * dataset.chunk_rows
     return max(min(chunks, int(LARGEST_BLOCK * window_bytes) // dataset.row_bytes), 1)
