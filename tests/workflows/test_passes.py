@@ -22,6 +22,7 @@ from ngvae_tools.analysis.moments import BLOCK
 from ngvae_tools.errors import MissingDependencyError, OptionError, OutputError, RecordError, TooManyRejectedError
 from ngvae_tools.latents.file import read_latents
 from ngvae_tools.record import AnalysisRecord
+from ngvae_tools.workflows.shard_folder import ShardFolder
 
 RESULT = ["latents.h5", "rejected.jsonl", "selection.json"]
 SHAPE = (32, 32, 3)
@@ -164,9 +165,9 @@ class TestInterrupted:
         select_latents(long_run / "encoder.onnx", long_run / "d.h5", tmp_path / "out", overwrite=True)
         same_result(tmp_path / "out", long_run / "out")
 
-    def test_only_what_is_missing_is_done(self, trained, whole, tmp_path):
+    def test_only_what_is_missing_is_done(self, monkeypatch, trained, whole, tmp_path):
         out = tmp_path / "out"
-        self.interrupt(trained, whole, out, shards=3)
+        self.interrupt(monkeypatch, trained, whole, out, shards=3)
         plans, told = [], []
         select_latents(
             trained / "encoder.onnx", whole / "d.h5", out, on_plan=plans.append, on_progress=told.append, workers=1
@@ -175,28 +176,34 @@ class TestInterrupted:
         assert told[0].done == 3 * BLOCK + 256
         same_result(out, whole / "out")
 
-    def interrupt(self, trained, whole, out, *, shards, **options):
+    def interrupt(self, monkeypatch, trained, whole, out, *, shards):
         """A run that ends after so many shards."""
 
-        def stop(progress):
-            if progress.done >= shards * BLOCK:
-                raise KeyboardInterrupt
+        keep = ShardFolder.keep
 
+        def keep_some(folder, result):
+            # In the worker, which would else go on until the interruption reaches it.
+            if result.shard.number == shards:
+                raise KeyboardInterrupt
+            keep(folder, result)
+
+        monkeypatch.setattr(ShardFolder, "keep", keep_some)
         with pytest.raises(KeyboardInterrupt, match=f"{shards} of 6 shards are finished"):
-            select_latents(trained / "encoder.onnx", whole / "d.h5", out, workers=1, on_progress=stop, **options)
+            select_latents(trained / "encoder.onnx", whole / "d.h5", out, workers=1)
+        monkeypatch.undo()
         assert len(shards_of(out)) == shards
 
     @pytest.mark.parametrize("options", [{"workers": 2}, {"batch_size": 7}, {"rule": "active"}, {"device": "cpu"}])
-    def test_what_does_not_change_the_shards_may_change(self, trained, whole, tmp_path, options):
-        self.interrupt(trained, whole, tmp_path / "out", shards=2)
+    def test_what_does_not_change_the_shards_may_change(self, monkeypatch, trained, whole, tmp_path, options):
+        self.interrupt(monkeypatch, trained, whole, tmp_path / "out", shards=2)
         record = select_latents(trained / "encoder.onnx", whole / "d.h5", tmp_path / "out", **options)
         expected = select_latents(trained / "encoder.onnx", whole / "d.h5", tmp_path / "expected", **options)
         assert record.equal_but_for_timings(expected)
 
     @pytest.mark.parametrize("what", ["encoder", "data", "bootstrap"])
-    def test_what_does_is_refused_and_named(self, trained, whole, tmp_path, as_h5, what):
+    def test_what_does_is_refused_and_named(self, monkeypatch, trained, whole, tmp_path, as_h5, what):
         out = tmp_path / "out"
-        self.interrupt(trained, whole, out, shards=2)
+        self.interrupt(monkeypatch, trained, whole, out, shards=2)
         model, data, options = trained / "encoder.onnx", whole / "d.h5", {}
         if what == "encoder":
             model = Linear(5, (16, 16, 3)).save(tmp_path / "other.onnx")
@@ -214,9 +221,9 @@ class TestInterrupted:
             "selection.json",
         ]
 
-    def test_a_damaged_shard_is_made_again(self, trained, whole, tmp_path):
+    def test_a_damaged_shard_is_made_again(self, monkeypatch, trained, whole, tmp_path):
         out = tmp_path / "out"
-        self.interrupt(trained, whole, out, shards=4)
+        self.interrupt(monkeypatch, trained, whole, out, shards=4)
         for number, place in ((1, 5000), (2, 0)):
             path = out / "shards" / f"{number:06d}.npz"
             data = bytearray(path.read_bytes())
@@ -229,9 +236,9 @@ class TestInterrupted:
         assert plans[0].n_done == BLOCK
         same_result(out, whole / "out")
 
-    def test_a_plan_that_cannot_be_read(self, trained, whole, tmp_path):
+    def test_a_plan_that_cannot_be_read(self, monkeypatch, trained, whole, tmp_path):
         out = tmp_path / "out"
-        self.interrupt(trained, whole, out, shards=1)
+        self.interrupt(monkeypatch, trained, whole, out, shards=1)
         (out / "shards" / "plan.json").write_text("{")
         with pytest.raises(RecordError, match="--overwrite"):
             select_latents(trained / "encoder.onnx", whole / "d.h5", out)
