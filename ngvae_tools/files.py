@@ -8,8 +8,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ngvae_tools.errors import OutputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 LOCK_NAME = ".ngvae-tools.lock"
 """File in an output folder that the process writing there holds."""
@@ -62,6 +67,35 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+class FileBytes:
+    """A file that is open to read at any offset, by any number of threads, until the last of them lets go of it."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = -1
+        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self.size = os.fstat(self._descriptor).st_size
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes; fewer where the file ends. Raises `OSError`."""
+        data = os.pread(self._descriptor, length, offset)
+        while (
+            data and len(data) < length and (more := os.pread(self._descriptor, length - len(data), offset + len(data)))
+        ):
+            data += more
+        return data
+
+    def read_into(self, offset: int, out: npt.NDArray[np.uint8]) -> int:
+        """Fill `out` from `offset`; the number of bytes, fewer where the file ends. Raises `OSError`."""
+        done, view = 0, out.data
+        while done < len(view) and (count := os.preadv(self._descriptor, [view[done:]], offset + done)):
+            done += count
+        return done
 
 
 class DeferringFile(io.RawIOBase):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from array import array
 from typing import TYPE_CHECKING, Any, Self
 
@@ -10,44 +9,14 @@ import numpy as np
 
 from ngvae_tools.datasets.chunk_layout import ChunkLayout
 from ngvae_tools.datasets.filters import DamagedChunkError
+from ngvae_tools.files import FileBytes
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy.typing as npt
 
 _AT_ONCE = 2**14
 _LARGEST = 2**62
 _SLACK = 1024
-
-
-class FileBytes:
-    """A file that is open to read at any offset, by any number of threads, until the last of them lets go of it."""
-
-    def __init__(self, path: Path) -> None:
-        self._descriptor = -1
-        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-        self.size = os.fstat(self._descriptor).st_size
-
-    def __del__(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes; fewer where the file ends. Raises `OSError`."""
-        data = os.pread(self._descriptor, length, offset)
-        while (
-            data and len(data) < length and (more := os.pread(self._descriptor, length - len(data), offset + len(data)))
-        ):
-            data += more
-        return data
-
-    def read_into(self, offset: int, out: npt.NDArray[np.uint8]) -> int:
-        """Fill `out` from `offset`; the number of bytes, fewer where the file ends. Raises `OSError`."""
-        done, view = 0, out.data
-        while done < len(view) and (count := os.preadv(self._descriptor, [view[done:]], offset + done)):
-            done += count
-        return done
 
 
 class ChunkTable:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ngvae_tools.datasets.chunk_layout import CACHE_BYTES, SPARE_ROWS, ChunkLayout
-from ngvae_tools.datasets.chunk_table import ChunkTable, FileBytes
+from ngvae_tools.datasets.chunk_table import ChunkTable
 from ngvae_tools.datasets.filters import DamagedChunkError
 from ngvae_tools.datasets.windows import WindowCache
+from ngvae_tools.files import FileBytes
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from ngvae_tools.datasets.chunk_layout import is_plain
-from ngvae_tools.datasets.chunk_table import FileBytes
+from ngvae_tools.files import FileBytes
 
 if TYPE_CHECKING:
     import numpy.typing as npt

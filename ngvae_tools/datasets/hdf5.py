@@ -13,7 +13,7 @@ from ngvae_tools.contract import Resize
 from ngvae_tools.datasets import slabs
 from ngvae_tools.datasets.base import ImageShape
 from ngvae_tools.datasets.chunk_layout import ChunkLayout
-from ngvae_tools.datasets.chunk_table import ChunkTable, FileBytes
+from ngvae_tools.datasets.chunk_table import ChunkTable
 from ngvae_tools.datasets.chunked import ChunkedRows
 from ngvae_tools.datasets.contiguous import ContiguousRows
 from ngvae_tools.datasets.factors import read_factors
@@ -22,6 +22,7 @@ from ngvae_tools.datasets.published import is_binary
 from ngvae_tools.datasets.rows import RowImages
 from ngvae_tools.errors import DatasetError
 from ngvae_tools.factors import Factors
+from ngvae_tools.files import FileBytes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
