@@ -6,6 +6,7 @@ alike. Everything the copies follow is averaged too, so that they stay equal to 
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -147,6 +148,10 @@ def processes() -> Iterator[Ranks]:
         _number("RANK", at_most=world - 1)
         _number("MASTER_PORT", at_most=2**16 - 1)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        # The first optimiser imports this module, whose functions have the group of that moment as a default argument.
+        # So kept, the group would outlive destroy_process_group; its threads go on and abort the process when one of
+        # them lets go of a tensor while Python ends. Imported before there is a group, it keeps none.
+        importlib.import_module("torch.distributed.nn")
         with _lost_processes():
             distributed.init_process_group(backend, timeout=PATIENCE)
         try:

@@ -20,7 +20,7 @@ from ngvae_tools.training.distributed import Ranks
 pytestmark = pytest.mark.slow
 
 SCRIPT = """
-import json, os, sys
+import json, os, sys, weakref
 from pathlib import Path
 import numpy as np
 import torch
@@ -48,11 +48,13 @@ def noted(self, number, batch_size, **keywords):
                 current[0].weights[0] += 1
         yield batch
 
-current = []
+current, groups = [], []
 init = loop.Trainer.__init__
 def kept(self, *arguments):
     init(self, *arguments)
     current.append(self)
+    if "RANK" in os.environ:
+        groups.append(weakref.ref(torch.distributed.group.WORLD))
 
 def equal(self, number):
     weights = np.concatenate([w.detach().numpy().ravel() for w in self.weights])
@@ -67,6 +69,10 @@ try:
 except Exception as error:
     print(f"SAID by {rank}: {error}", flush=True)
     sys.exit(getattr(error, "exit_code", 1))
+# The threads of a group that is kept would go on, and may abort the process while Python ends.
+if any(group() is not None for group in groups):
+    print(f"SAID by {rank}: the process group is kept", flush=True)
+    sys.exit(1)
 """
 
 OPTIONS = {"epochs": 2, "latent_dim": 3, "device": "cpu", "batch_size": 32}
