@@ -1,7 +1,8 @@
 """ngvae-tools: which latent dimensions of a trained variational auto-encoder carry information.
 
 `select_latents` analyses an encoder over a data set, `train` makes one, `report` reads what they wrote; `inspect` says
-what an ONNX file is, `compare` whether two data sets differ, and `prune` cuts a model down to a selection.
+what an ONNX file is, `compare` whether two data sets differ, and `prune` cuts a model down to a selection. `open_latents` reads the
+latents that were kept.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ngvae_tools.latents.reader import open_latents
     from ngvae_tools.workflows.benchmark import benchmark
     from ngvae_tools.workflows.compare import compare
     from ngvae_tools.workflows.inspect import inspect
@@ -29,6 +31,7 @@ __all__ = [
     "encode_part",
     "inspect",
     "merge",
+    "open_latents",
     "prune",
     "report",
     "select_latents",
@@ -36,7 +39,11 @@ __all__ = [
     "train",
 ]
 
-_PLACES = {name: name for name in __all__[1:]} | {"select_latents": "select", "encode_part": "merge"}
+_PLACES = {name: f"workflows.{name}" for name in __all__[1:]} | {
+    "select_latents": "workflows.select",
+    "encode_part": "workflows.merge",
+    "open_latents": "latents.reader",
+}
 
 
 def __dir__() -> list[str]:
@@ -46,5 +53,5 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> Any:
     # Loaded when asked for: `import ngvae_tools` alone needs neither onnxruntime nor torch.
     if name in _PLACES:
-        return getattr(importlib.import_module(f"ngvae_tools.workflows.{_PLACES[name]}"), name)
+        return getattr(importlib.import_module(f"ngvae_tools.{_PLACES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

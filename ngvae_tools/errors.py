@@ -48,6 +48,12 @@ class RecordError(NgvaeToolsError):
     """An analysis record, a training run or a latent file cannot be read."""
 
 
+class UnknownIdentifierError(NgvaeToolsError, KeyError):
+    """A latent file has no image of that identifier."""
+
+    __str__ = Exception.__str__
+
+
 class OutputError(NgvaeToolsError):
     """A result cannot be written where it was asked for."""
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from ngvae_tools.errors import RecordError
 
 FORMAT = "ngvae-tools/selection"
-VERSION = 2
+VERSION = 3
 FILE_NAME = "selection.json"
 
 P_BINS = 20
@@ -337,12 +337,36 @@ class LatentsInfo:
         sha256: Hash of the file's bytes.
         bytes: Size of the file.
         dimensions: Latent dimensions it holds, in the order of its columns.
+        codec: `deflate`, which every HDF5 reader opens, or the denser `archive`.
+        distortion: Error of quantisation as a share of the posterior variance; None: float32, not quantised.
+        codes_bytes: What of the size the codes take.
+        identifiers_bytes: What the identifiers take.
+        bits: Bits that a value of each dimension takes, in the order of `dimensions`.
+        entropy_bits: Shannon entropy of each dimension's codes in bits; None: not counted.
+        max_error: Largest error of each dimension that quantisation made.
+        mean_squared_error: Mean squared error of each.
+        raw_bytes: Bytes of an image in memory, by a sample; None without one.
+        png_bytes: Bytes of an image as PNG, the same; None where its type has none.
+        jpeg_bytes: Bytes of an image as JPEG of quality 90, the same.
+        decoder_bytes: Size of the decoder file; None without one.
     """
 
     file: str
     sha256: str
     bytes: int
     dimensions: tuple[int, ...]
+    codec: str
+    distortion: float | None
+    codes_bytes: int
+    identifiers_bytes: int
+    bits: tuple[float, ...]
+    entropy_bits: tuple[float, ...] | None
+    max_error: tuple[float, ...]
+    mean_squared_error: tuple[float, ...]
+    raw_bytes: float | None = None
+    png_bytes: float | None = None
+    jpeg_bytes: float | None = None
+    decoder_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

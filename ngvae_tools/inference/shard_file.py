@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import zipfile
 import zlib
@@ -18,6 +19,7 @@ from ngvae_tools.analysis.statistics import LatentStatistics
 from ngvae_tools.analysis.survey import Sums, SurveyPart
 from ngvae_tools.analysis.tree import Node
 from ngvae_tools.datasets import Rejection
+from ngvae_tools.datasets.footprint import Footprint
 from ngvae_tools.errors import RecordError
 from ngvae_tools.files import replacing
 from ngvae_tools.inference.shards import Shard, ShardResult
@@ -69,6 +71,7 @@ def _to_arrays(result: ShardResult) -> Arrays:
         # ASCII escapes keep surrogates, and with them any file name, reversible.
         "rejected": np.frombuffer(json.dumps(rejected).encode("ascii"), np.uint8),
         "n_images": np.array(part.n_images, np.int64),
+        "footprint": np.array([-1 if n is None else n for n in dataclasses.astuple(result.footprint)], np.int64),
         **_nodes_to_arrays(part.nodes),
     }
     if result.identifiers is not None:
@@ -94,10 +97,16 @@ def _from_arrays(arrays: Arrays) -> ShardResult:
         arrays.get("identifiers"),
         tuple(Rejection(*row) for row in json.loads(arrays["rejected"].tobytes())),
         SurveyPart(int(arrays["n_images"]), _nodes_from_arrays(arrays), sample),
+        _footprint(arrays["footprint"]),
     )
     if not len(result.index) == len(result.mu) == shard.stop - shard.start - len(result.rejected):
         raise ValueError(f"{len(result.index)} images for the shard {shard}")
     return result
+
+
+def _footprint(numbers: npt.NDArray[np.int64]) -> Footprint:
+    images, raw, png, jpeg = (int(n) for n in numbers)
+    return Footprint(images, raw, None if png < 0 else png, None if jpeg < 0 else jpeg)
 
 
 def _nodes_to_arrays(nodes: tuple[Node[Sums], ...]) -> Arrays:

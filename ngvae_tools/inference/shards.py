@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ngvae_tools.analysis.moments import BLOCK
 from ngvae_tools.analysis.survey import Survey, SurveyPart
 from ngvae_tools.datasets import ImageDataset, Rejection
+from ngvae_tools.datasets.footprint import Footprint
 from ngvae_tools.inference.session import EncoderSession
 from ngvae_tools.inference.stream import EncodedRange, encode_range, joined
 
@@ -129,6 +130,7 @@ class ShardResult:
         identifiers: Their names as bytes, shape (n,); None where the index is the name.
         rejected: The other images, by index.
         part: What the survey collected.
+        footprint: What a sample of the images takes as PNG and JPEG.
     """
 
     shard: Shard
@@ -137,6 +139,7 @@ class ShardResult:
     identifiers: npt.NDArray[np.bytes_] | None
     rejected: tuple[Rejection, ...]
     part: SurveyPart
+    footprint: Footprint
 
 
 def run_shard(
@@ -185,6 +188,7 @@ def surveyed(
         _names(dataset, shard, whole.index),
         whole.rejected,
         survey.part(),
+        whole.footprint,
     )
 
 

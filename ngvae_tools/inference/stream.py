@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ngvae_tools.contract import LOGVAR, P
 from ngvae_tools.datasets import ImageDataset, Rejection, Samples
+from ngvae_tools.datasets.footprint import Footprint, footprint_of
 from ngvae_tools.errors import ContractError
 from ngvae_tools.inference.session import EncoderSession, Heads
 
@@ -25,12 +26,14 @@ class EncodedRange:
         heads: Their heads, each (n * P, K) for P positions of an image, those of one image consecutive.
         rejected: The others, by index.
         size: Number of indices in the range, n + len(rejected).
+        footprint: What those of its images that belong to a sample take as PNG and JPEG.
     """
 
     index: Index
     heads: Heads
     rejected: tuple[Rejection, ...]
     size: int
+    footprint: Footprint
 
 
 def encode_range(
@@ -51,7 +54,7 @@ def encode_range(
     samples, bad = dataset.read(start, stop)
     index, heads, unfit = _encode(dataset, session, samples, batch_size)
     rejected = sorted([*bad, *unfit], key=lambda rejection: rejection.index)
-    return EncodedRange(index, heads, tuple(rejected), stop - start)
+    return EncodedRange(index, heads, tuple(rejected), stop - start, footprint_of(samples, len(dataset)))
 
 
 def joined(ranges: list[EncodedRange]) -> EncodedRange:
@@ -61,6 +64,7 @@ def joined(ranges: list[EncodedRange]) -> EncodedRange:
         _concatenate([part.heads for part in ranges]),
         tuple(rejection for part in ranges for rejection in part.rejected),
         sum(part.size for part in ranges),
+        sum((part.footprint for part in ranges), Footprint()),
     )
 
 

@@ -12,10 +12,10 @@ from ngvae_tools.analysis.drift_verdict import drift_between
 from ngvae_tools.analysis.ranges import Outside, RangeCheck
 from ngvae_tools.errors import RecordError
 from ngvae_tools.files import refuse_existing, write_text
-from ngvae_tools.latents.file import iter_latents, read_header
+from ngvae_tools.latents.reader import open_latents
 from ngvae_tools.record import AnalysisRecord
 from ngvae_tools.report.sources import NamedAnalysis, open_sources
-from ngvae_tools.workflows.latent_sample import check_latents, rows_at_once, sample_latents
+from ngvae_tools.workflows.latent_sample import check_latents, sample_latents
 
 
 def compare(
@@ -98,19 +98,20 @@ def _check_encoders(a: NamedAnalysis, b: NamedAnalysis) -> None:
 
 def _outside(reference: AnalysisRecord, path: Path) -> Outside | None:
     """Images of a latent file outside the range of the reference; None where it holds no dimension."""
-    header, positions = read_header(path), reference.model.positions
-    dimensions = header.dimensions[: len(header.dimensions) // positions].tolist()
-    if not dimensions:
-        return None
-    rows = [reference.dimensions[k] for k in dimensions]
-    check = RangeCheck(
-        dimensions,
-        np.array([row.mu_low for row in rows]),
-        np.array([row.mu_high for row in rows]),
-        np.sqrt([row.mu_variance or 0.0 for row in rows]),
-        header.quantiser.step[: len(dimensions)] / 2,
-        positions,
-    )
-    for values, identifiers in iter_latents(path, rows_at_once(positions)):
-        check.add(values, identifiers)
+    positions = reference.model.positions
+    with open_latents(path, dtype=np.float64) as file:
+        dimensions = list(file.header.origin.dimensions)
+        if not dimensions:
+            return None
+        rows = [reference.dimensions[k] for k in dimensions]
+        check = RangeCheck(
+            dimensions,
+            np.array([row.mu_low for row in rows]),
+            np.array([row.mu_high for row in rows]),
+            np.sqrt([row.mu_variance or 0.0 for row in rows]),
+            file.header.coding.step[: len(dimensions)] / 2,
+            positions,
+        )
+        for values, identifiers in file.chunks():
+            check.add(values.astype(np.float64), identifiers)
     return check.outside(reference.data.n_images - reference.data.n_rejected)

@@ -106,6 +106,18 @@ class EncodingPass:
         return HeadNames(**self.model.heads)
 
     @property
+    def preprocessing(self) -> dict[str, Any]:
+        """How images become the encoder's input, as it can be asked for again."""
+        return {
+            "image_shape": list(self.data.image_shape),
+            "resize": self.data.resize,
+            "heads": dict(self.model.heads),
+            "input": dataclasses.asdict(self.input_options),
+            "dataset_key": self.dataset_key,
+            "float_samples": list(self.data_notes),
+        }
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What decides the shards, in words: equal for two passes whose shards are equal bit for bit."""
         data = dataclasses.asdict(self.data)

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,12 +37,18 @@ class Evidence:
         supervised: Disentanglement metrics; None without labels.
         seconds: How long each took, by the name of its timing.
         notes: Sentences a reader must know.
+        decoder_sha256: Hash of the decoder; None without one.
+        decoder_bytes: Size of its file; None without one.
+        labels: Of the images; None without any.
     """
 
-    truncation: Truncation | None
-    supervised: Supervised | None
-    seconds: Mapping[str, float]
-    notes: tuple[str, ...]
+    truncation: Truncation | None = None
+    supervised: Supervised | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    decoder_sha256: str | None = None
+    decoder_bytes: int | None = None
+    labels: Labels | None = None
 
 
 class EvidenceSources:
@@ -114,8 +120,16 @@ class EvidenceSources:
         with _timed(seconds, "supervised_seconds", wanted=self._labels is not None):
             supervised = self._supervised(findings)
         # Only what came out tells whether the decoder belongs to the encoder.
-        notes = () if self._decoder is None else tuple(self._decoder.notes)
-        return Evidence(truncation, supervised, seconds, notes)
+        decoder = self._decoder
+        return Evidence(
+            truncation,
+            supervised,
+            seconds,
+            notes=() if decoder is None else tuple(decoder.notes),
+            decoder_sha256=None if decoder is None else decoder.sha256,
+            decoder_bytes=None if decoder is None else decoder.path.stat().st_size,
+            labels=self._labels if self._labels is not None and self._labels.columns else None,
+        )
 
     def _truncation(self, findings: Findings) -> Truncation | None:
         if self._decoder is None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ngvae_tools.analysis.comparisons import StoredRows
 from ngvae_tools.analysis.sample import Sampler
 from ngvae_tools.errors import RecordError
-from ngvae_tools.latents.file import iter_latents, read_header
+from ngvae_tools.latents.reader import open_latents
 from ngvae_tools.record import AnalysisRecord
 
 ROWS = 20_000
@@ -24,15 +24,16 @@ def check_latents(path: Path, record: AnalysisRecord) -> None:
     Raises:
         RecordError: The file cannot be read, or holds another encoder's latents, other dimensions or other rows.
     """
-    header = read_header(path)
+    with open_latents(path) as file:
+        header = file.header
     rows = record.data.n_images - record.data.n_rejected
-    columns = record.latents.dimensions * record.model.positions
-    found = (tuple(int(k) for k in header.dimensions), header.n_rows)
-    if found != (columns, rows) or header.encoder_sha256 not in {None, record.model.sha256}:
+    expected = (record.latents.dimensions, record.model.positions, rows)
+    found = (header.origin.dimensions, header.origin.positions, header.n_rows)
+    if found != expected or header.origin.encoder_sha256 != record.model.sha256:
         raise RecordError(
             f"{path} does not belong to the record beside it",
-            expected=f"{rows} rows of dimensions {list(columns)} of the record's encoder",
-            found=f"{found[1]} rows of dimensions {list(found[0])}, or those of another encoder",
+            expected=f"{rows} rows of dimensions {list(expected[0])} of the record's encoder",
+            found=f"{found[2]} rows of dimensions {list(found[0])}, or those of another encoder",
             remedy="make both again with select-latents",
         )
 
@@ -46,24 +47,19 @@ def sample_latents(path: Path, positions: int = 1, rows: int = ROWS) -> tuple[St
     Raises:
         RecordError: The file is not a latent file of this version.
     """
-    header = read_header(path)
-    dimensions = tuple(int(k) for k in header.dimensions[: len(header.dimensions) // positions])
-    step = header.quantiser.step[: len(dimensions)]
-    if header.n_rows == 0:
-        return StoredRows(dimensions, step, np.empty((0, len(dimensions)))), np.empty(0, np.int64)
-    sampler = Sampler(rows)
-    for values, identifiers in iter_latents(path, rows_at_once(positions)):
-        image = image_numbers(identifiers)
-        drawn = (image.view(np.uint64) % np.uint64(positions)).astype(np.int64)
-        by_position = values.reshape(len(image), positions, len(dimensions))
-        sampler.add(image, by_position[np.arange(len(image)), drawn].astype(np.float32), None)
+    with open_latents(path, dtype=np.float64) as file:
+        dimensions = file.header.origin.dimensions
+        step = file.header.coding.step[: len(dimensions)]
+        if not len(file):
+            return StoredRows(dimensions, step, np.empty((0, len(dimensions)))), np.empty(0, np.int64)
+        sampler = Sampler(rows)
+        for values, identifiers in file.chunks():
+            image = image_numbers(identifiers)
+            drawn = (image.view(np.uint64) % np.uint64(positions)).astype(np.int64)
+            by_position = values.reshape(len(image), positions, len(dimensions))
+            sampler.add(image, by_position[np.arange(len(image)), drawn].astype(np.float32), None)
     found = sampler.sample()
     return StoredRows(dimensions, step, found.mu.astype(np.float64)), found.row
-
-
-def rows_at_once(positions: int) -> int:
-    """Rows of a latent file that are read at once, fewer where each has many positions."""
-    return max(1, 65536 // positions)
 
 
 def image_numbers(identifiers: npt.NDArray[Any]) -> npt.NDArray[np.int64]:

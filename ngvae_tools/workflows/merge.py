@@ -25,6 +25,7 @@ from ngvae_tools.workflows.given import check_given
 from ngvae_tools.workflows.lock import locked
 from ngvae_tools.workflows.result import RESULT_NAMES, Choice, write_result
 from ngvae_tools.workflows.shard_folder import ShardFolder, kept_shards
+from ngvae_tools.workflows.storing import StoreOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,7 @@ def merge(
     dimensions: Sequence[int] | None = None,
     decoder: str | os.PathLike[str] | None = None,
     labels: str | os.PathLike[str] | None = None,
+    storing: StoreOptions | None = None,
     overwrite: bool = False,
 ) -> AnalysisRecord:
     """Make one result of all parts of a pass; it equals that of `select_latents` bit for bit.
@@ -121,6 +123,7 @@ def merge(
         dimensions: The same.
         decoder: The same.
         labels: The same.
+        storing: The same.
         overwrite: Replace a finished result.
 
     Raises:
@@ -132,12 +135,14 @@ def merge(
     folder = Path(output)
     for name in RESULT_NAMES:
         refuse_existing(folder / name, overwrite=overwrite)
+    storing = storing or StoreOptions()
+    storing.check()
     check_given(rule=rule, threshold=threshold, dimensions=dimensions)
     encoding, files = _gathered([Path(part) for part in parts])
     kept, said = None, tuple[str, ...]()
     if dimensions is not None:
         kept, said = given(dimensions, encoding.model.latent_dim), ("The dimensions kept were named by the user.",)
-    choice = Choice(*check_rule(encoding.family, rule, threshold), kept, said)
+    choice = Choice(*check_rule(encoding.family, rule, threshold), kept, said, storing)
     with _evidence(encoding, decoder=decoder, labels=labels) as measure, locked(folder):
         return write_result(encoding, files, folder, choice, measure=measure, timings={}, started=started)
 
@@ -195,7 +200,7 @@ def _evidence(
 ) -> Iterator[Callable[[Findings], Evidence]]:
     """What measures the latents against a decoder and labels; without both nothing is opened."""
     if decoder is None and labels is None:
-        yield lambda _: Evidence(None, None, {}, ())
+        yield lambda _: Evidence()
         return
     options = EncodeOptions(
         dataset_key=encoding.dataset_key,

@@ -5,28 +5,25 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from ngvae_tools.analysis.survey import Findings, Survey
 from ngvae_tools.datasets import Rejection
 from ngvae_tools.errors import DatasetError, OptionError, OutputError
-from ngvae_tools.files import flush_to_disk, output_errors, sha256_of
-from ngvae_tools.inference.shards import ShardResult
-from ngvae_tools.latents.codec import UniformQuantiser
-from ngvae_tools.latents.file import FILE_NAME as LATENTS_NAME
-from ngvae_tools.latents.file import write_latents
+from ngvae_tools.files import flush_to_disk, output_errors
+from ngvae_tools.latents.header import FILE_NAME as LATENTS_NAME
 from ngvae_tools.record import FILE_NAME as RECORD_NAME
-from ngvae_tools.record import AnalysisRecord, LatentsInfo, Selection
+from ngvae_tools.record import AnalysisRecord, Selection
 from ngvae_tools.workflows.encoding_pass import EncodingPass
 from ngvae_tools.workflows.evidence import Evidence
 from ngvae_tools.workflows.shard_folder import results
+from ngvae_tools.workflows.storing import StoreOptions, identifiers_of, store_latents
 from ngvae_tools.workflows.verdict import analysis_record, bootstrap_of, verdict_of
 
 REJECTED_NAME = "rejected.jsonl"
@@ -35,9 +32,6 @@ RESULT_NAMES = (RECORD_NAME, LATENTS_NAME, REJECTED_NAME)
 
 MAX_REASONS = 1000
 """Different reasons of rejection that are counted, to name the most frequent one."""
-
-CODE_NOISE = 1e-4
-"""Variance that is taken for the noise of deterministic codes, as a share of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +43,14 @@ class Choice:
         threshold: Its threshold.
         given: The selection that was made before; None where the rule decides.
         notes: Where a given selection comes from.
+        storing: What goes into the latent file, and how exactly.
     """
 
     rule: str
     threshold: float
     given: Selection | None = None
     notes: tuple[str, ...] = ()
+    storing: StoreOptions = field(default_factory=StoreOptions)
 
 
 def write_result(
@@ -94,7 +90,10 @@ def write_result(
         verdict = verdict_of(findings, chosen)
         timings["analysis_seconds"] = time.perf_counter() - began
         evidence = measure(findings)
-        latents = _write_latents(parts, encoding, files, findings, chosen, identifier_type)
+        with output_errors(folder):
+            latents = store_latents(
+                parts.latents, encoding, files, findings, chosen, identifier_type, evidence, choice.storing
+            )
         record = analysis_record(
             encoding,
             findings,
@@ -126,7 +125,7 @@ def _survey(encoding: EncodingPass, files: Sequence[Path], parts: ResultFiles) -
     for result in results(files):
         survey.join(result.part)
         if len(result.index):
-            types.add(_names(result).dtype)
+            types.add(identifiers_of(result).dtype)
         parts.reject(result.rejected)
         n_rejected += len(result.rejected)
         if len(reasons) < MAX_REASONS:
@@ -157,63 +156,6 @@ def _undecided(rule: str, findings: Findings) -> OptionError:
         found=f"{findings.n_images} that could be encoded",
         remedy="use more images" + ("" if findings.family.second_head is None else ", or --rule variance"),
     )
-
-
-def _write_latents(
-    parts: ResultFiles,
-    encoding: EncodingPass,
-    files: Sequence[Path],
-    findings: Findings,
-    selection: Selection,
-    identifier_type: np.dtype[Any],
-) -> LatentsInfo:
-    """Write the informative dimensions; only now are the selection and the steps known."""
-    kept = list(selection.indices)
-    positions = encoding.model.positions
-    noise = _noise(findings)[kept]
-    quantiser = UniformQuantiser.fit(noise, findings.statistics.low[kept], findings.statistics.high[kept])
-    places = np.arange(positions)[:, None] * encoding.model.latent_dim + np.array(kept, dtype=np.int64)
-    columns = places.ravel()
-
-    def blocks() -> Iterator[tuple[npt.NDArray[np.floating], npt.NDArray[Any]]]:
-        for result in results(files):
-            if len(result.index):
-                yield result.mu[:, columns].astype(np.float64), _names(result)
-
-    with output_errors(parts.folder):
-        write_latents(
-            parts.latents,
-            blocks(),
-            n_rows=findings.n_images,
-            quantiser=quantiser.tiled(positions),
-            dimensions=selection.indices * positions,
-            posterior_variance=np.tile(noise, positions),
-            identifier_type=identifier_type,
-            attributes={
-                "family": encoding.model.family,
-                "encoder_sha256": encoding.model.sha256,
-                "rule": selection.rule,
-                "threshold": selection.threshold,
-            },
-        )
-        return LatentsInfo(
-            file=LATENTS_NAME,
-            sha256=sha256_of(parts.latents),
-            bytes=parts.latents.stat().st_size,
-            dimensions=selection.indices,
-        )
-
-
-def _names(result: ShardResult) -> npt.NDArray[Any]:
-    return result.index if result.identifiers is None else result.identifiers
-
-
-def _noise(findings: Findings) -> npt.NDArray[np.float64]:
-    """Variance that the quantiser's steps follow: the posterior's, or a share of that of deterministic codes."""
-    if findings.scores.variance is not None:
-        return findings.scores.variance
-    spread = findings.scores.mu_variance
-    return np.zeros_like(findings.statistics.low) if spread is None else CODE_NOISE * spread
 
 
 class ResultFiles:

@@ -20,6 +20,7 @@ from ngvae_tools.workflows.given import as_before, check_given, earlier_record, 
 from ngvae_tools.workflows.lock import locked
 from ngvae_tools.workflows.result import RESULT_NAMES, Choice, write_result
 from ngvae_tools.workflows.shard_folder import ShardFolder, kept_shards
+from ngvae_tools.workflows.storing import StoreOptions
 
 if TYPE_CHECKING:
     from ngvae_tools.analysis.disentanglement import Settings
@@ -39,6 +40,7 @@ def select_latents(
     selection: str | os.PathLike[str] | None = None,
     decoder: str | os.PathLike[str] | None = None,
     labels: str | os.PathLike[str] | None = None,
+    storing: StoreOptions | None = None,
     settings: Settings | None = None,
     options: EncodeOptions | None = None,
     **encode_options: Any,
@@ -60,6 +62,8 @@ def select_latents(
         decoder: The decoder file, or a run's folder: measure what dropping dimensions costs.
         labels: Measure disentanglement against known factors: a CSV file keyed by relative path, or `auto` for the
             labels within the data set.
+        storing: What goes into the latent file, and how exactly; the informative dimensions at a distortion of 1 %
+            by default.
         settings: Of the supervised metrics; the definitions' own by default.
         options: How to read the model and the data, and who does the work; or give its fields as keyword arguments,
             such as `workers=4, resize="crop", overwrite=True`.
@@ -87,6 +91,8 @@ def select_latents(
     folder = Path(output) if output is not None else default_output(model, data)
     for name in RESULT_NAMES:
         refuse_existing(folder / name, overwrite=options.overwrite)
+    storing = storing or StoreOptions()
+    storing.check()
     check_given(rule=rule, threshold=threshold, dimensions=dimensions, selection=selection)
     earlier = None if selection is None else earlier_record(selection)
     heads, input_options = as_before(options.heads, options.input_options, earlier)
@@ -94,7 +100,7 @@ def select_latents(
     with open_pass(model, data, options) as opened:
         session = opened.session
         kept, said = kept_before(session, dimensions, earlier)
-        choice = Choice(*check_rule(session.family, rule, threshold), kept, said)
+        choice = Choice(*check_rule(session.family, rule, threshold), kept, said, storing)
         sources = EvidenceSources(
             session, opened.dataset, decoder=decoder, labels=labels, settings=settings, device=options.device
         )

@@ -41,6 +41,25 @@ class Labels:
     factors: Factors
     notes: tuple[str, ...] = ()
 
+    @property
+    def columns(self) -> tuple[tuple[str, str], ...]:
+        """Name and kind of each factor."""
+        return tuple(zip(self.factors.names, self.factors.kinds, strict=True))
+
+    def of(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Values of images by their positions in the data set, (n, F); NaN where an image has no label."""
+        row, found = self.rows(index)
+        values = np.full((len(index), len(self.factors.names)), np.nan)
+        values[found] = self.factors.values[row[found]]
+        return values
+
+    def rows(self, index: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Rows of the factors for positions in the data set, (n,), and which of these have one, (n,)."""
+        row = np.searchsorted(self.index, index)
+        found = row < len(self.index)
+        found[found] = self.index[row[found]] == index[found]
+        return row, found
+
 
 def open_labels(labels: str | os.PathLike[str], dataset: ImageDataset) -> Labels | None:
     """Read labels and match them with a data set's images, before anything expensive.
@@ -91,9 +110,7 @@ def measure_supervised(
         settings: The definitions' own numbers by default.
         seed: Of every draw.
     """
-    row = np.searchsorted(labels.index, index)
-    found = row < len(labels.index)
-    found[found] = labels.index[row[found]] == index[found]
+    row, found = labels.rows(index)
     result = supervised(mu[found], labels.factors.take(row[found]), source=labels.source, settings=settings, seed=seed)
     notes = labels.notes
     if unlabelled := int(np.sum(~found)) if len(labels.index) else 0:
