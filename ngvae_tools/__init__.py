@@ -1,8 +1,8 @@
 """ngvae-tools: which latent dimensions of a trained variational auto-encoder carry information.
 
 `select_latents` analyses an encoder over a data set, `train` makes one, `report` reads what they wrote; `inspect` says
-what an ONNX file is, `compare` whether two data sets differ, and `prune` cuts a model down to a selection. `open_latents` reads the
-latents that were kept.
+what an ONNX file is, `compare` whether two data sets differ, and `prune` cuts a model down to a selection.
+`open_latents` reads the latents that were kept.
 """
 
 from __future__ import annotations

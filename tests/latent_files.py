@@ -6,6 +6,7 @@ import numpy as np
 
 from ngvae_tools.latents.grid import Grid
 from ngvae_tools.latents.header import CHUNK_ROWS, DataSource, LatentOrigin
+from ngvae_tools.latents.reader import open_latents
 from ngvae_tools.latents.writer import Block, RowsShape, write_latents
 
 
@@ -61,3 +62,15 @@ def write(path, values, names=None, cuts=(), *, codec="deflate", lossless=False,
             yield Block(values[start:stop], piece, None if labels is None else labels[start:stop])
 
     return write_latents(path, rows, RowsShape(len(values), names.dtype, factors), origin, grid=grid, codec=codec)
+
+
+def read_latents(path):
+    """Values (N, d) in float64, identifiers (N,) and dimensions (d,) of a file."""
+    with open_latents(path, dtype=np.float64) as file:
+        return file.to_numpy(), file.identifiers, file.dimensions
+
+
+def steps_of(path):
+    """The step of each column."""
+    with open_latents(path) as file:
+        return file.header.coding.step

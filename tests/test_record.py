@@ -79,6 +79,13 @@ def options(dim):
     }
 
 
+def latent_files(dimensions):
+    """What a record says of a latent file of these dimensions."""
+    each = row(len(dimensions))
+    sizes = [TEXT, TEXT, WHOLE, st.just(dimensions), TEXT, MAYBE, WHOLE, WHOLE]
+    return st.builds(LatentsInfo, *sizes, each, maybe(each), each, each, MAYBE, MAYBE, MAYBE, maybe(WHOLE))
+
+
 @st.composite
 def analyses(draw):
     dim = draw(st.integers(1, 6))
@@ -106,7 +113,7 @@ def analyses(draw):
         dimensions=tuple(dimensions),
         covariance=draw(st.none() | row(dim, row(dim))),
         metrics=draw(METRICS),
-        latents=draw(st.builds(LatentsInfo, TEXT, TEXT, whole, st.lists(whole, max_size=3).map(tuple))),
+        latents=draw(latent_files(draw(st.lists(whole, max_size=3).map(tuple)))),
         timings=draw(st.dictionaries(TEXT, NUMBER, max_size=3)),
         versions=draw(st.dictionaries(TEXT, TEXT, max_size=3)),
         notes=tuple(draw(st.lists(TEXT, max_size=3))),
@@ -150,7 +157,7 @@ def test_records_as_they_occur(tmp_path, arguments):
 def test_the_keys_of_the_format():
     record = records.analysis(full=True)
     raw = json.loads(record.to_json())
-    assert (raw["format"], raw["version"]) == ("ngvae-tools/selection", 2)
+    assert (raw["format"], raw["version"]) == ("ngvae-tools/selection", 3)
     assert set(raw) == {
         "format", "version", "model", "data", "selection", "rules", "dimensions", "covariance", "metrics",
         "sample_metrics", "intrinsic_dimension", "bootstrap", "truncation", "supervised", "latents", "timings",
@@ -179,7 +186,10 @@ def test_the_keys_of_the_format():
     }  # fmt: skip
     assert set(raw["truncation"]["by_relevance"]) == {"order", "error", "standard_error", "knee"}
     assert [factor["name"] for factor in raw["supervised"]["factors"]] == ["shape", "hue", "x", "y", "depth"]
-    assert set(raw["latents"]) == {"file", "sha256", "bytes", "dimensions"}
+    assert set(raw["latents"]) == {
+        "file", "sha256", "bytes", "dimensions", "codec", "distortion", "codes_bytes", "identifiers_bytes", "bits",
+        "entropy_bits", "max_error", "mean_squared_error", "raw_bytes", "png_bytes", "jpeg_bytes", "decoder_bytes",
+    }  # fmt: skip
     assert [len(line) for line in raw["covariance"]] == [15] * 15
 
 
@@ -220,12 +230,12 @@ BAD = {
     "a list": ("[]", "found format 'list'"),
     "a number": ("3", "found format 'int'"),
     "foreign": ('{"model_type": "bert"}', "found format None version None"),
-    "another format": (json.dumps(GOOD | {"format": "ngvae-tools/run"}), "found format 'ngvae-tools/run' version 2"),
+    "another format": (json.dumps(GOOD | {"format": "ngvae-tools/run"}), "found format 'ngvae-tools/run' version 3"),
     "older": (
         json.dumps(GOOD | {"version": 1}),
-        "expected format 'ngvae-tools/selection' version 2, found .* version 1",
+        "expected format 'ngvae-tools/selection' version 3, found .* version 1",
     ),
-    "newer": (json.dumps(GOOD | {"version": 3}), "version 2, found .* version 3"),
+    "newer": (json.dumps(GOOD | {"version": 4}), "version 3, found .* version 4"),
     "neither below nor above": (
         json.dumps(GOOD | {"selection": GOOD["selection"] | {"keeps": "all"}}),
         "found a selection that keeps 'all'",

@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from ngvae_tools.cli.encoding import show_selection
-from ngvae_tools.cli.options import Decoder, Dimensions, Labels, Rule, Threshold, parse_dimensions
+from ngvae_tools.cli.options import (
+    CodecName,
+    Decoder,
+    Dimensions,
+    Distortion,
+    Keep,
+    Labels,
+    Lossless,
+    Rule,
+    Threshold,
+    parse_dimensions,
+    storing,
+)
 from ngvae_tools.cli.terminal import LogFile, Overwrite, Quiet, Terminal
 
 
@@ -21,6 +33,10 @@ def command(
     dimensions: Dimensions = None,
     decoder: Decoder = None,
     labels: Labels = None,
+    distortion: Distortion = None,
+    lossless: Lossless = False,
+    keep: Keep = "informative",
+    codec: CodecName = "deflate",
     as_json: Annotated[bool, typer.Option("--json", help="Print selection.json to stdout, nothing else.")] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -38,6 +54,7 @@ def command(
         dimensions=None if dimensions is None else parse_dimensions(dimensions),
         decoder=decoder,
         labels=labels,
+        storing=storing(distortion, lossless=lossless, keep=keep, codec=codec),
         overwrite=overwrite,
     )
     show_selection(terminal, record, output, as_json=as_json)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ngvae_tools.errors import OptionError
+
+if TYPE_CHECKING:
+    from ngvae_tools.workflows.storing import StoreOptions
 
 Rule = Annotated[
     Literal["p", "variance", "active", "rate", "information", "type", "snr"] | None,
@@ -21,6 +24,18 @@ Decoder = Annotated[Path | None, typer.Option(help="Decoder (ONNX) or run: measu
 Labels = Annotated[
     str | None,
     typer.Option(help="Disentanglement against known factors: a CSV, or auto for labels in the data set."),
+]
+Distortion = Annotated[
+    float | None,
+    typer.Option(help="Error of the latent file's steps, as a share of the posterior variance [default: 0.01]."),
+]
+Lossless = Annotated[bool, typer.Option("--lossless", help="Keep the latents as float32, not quantised.")]
+Keep = Annotated[
+    Literal["informative", "all"], typer.Option(help="Dimensions that go into the latent file.", show_default=True)
+]
+CodecName = Annotated[
+    Literal["deflate", "archive"],
+    typer.Option(help="How latents are packed: for any HDF5 reader, or denser, for ngvae-tools alone."),
 ]
 Mu = Annotated[str | None, typer.Option(help="Output that holds mu, for models from elsewhere.")]
 P = Annotated[str | None, typer.Option(help="Output that holds p (near 0 = informative).")]
@@ -56,6 +71,31 @@ def parse_dimensions(text: str) -> tuple[int, ...]:
             found=repr(text),
             remedy="correct it",
         ) from None
+
+
+def storing(
+    distortion: float | None,
+    *,
+    lossless: bool,
+    keep: Literal["informative", "all"],
+    codec: Literal["deflate", "archive"],
+) -> StoreOptions:
+    """What goes into the latent file.
+
+    Raises:
+        OptionError: A distortion is given of what is not quantised.
+    """
+    from ngvae_tools.workflows.storing import StoreOptions
+
+    if distortion is not None and lossless:
+        raise OptionError(
+            "--distortion and --lossless exclude each other",
+            expected="one of them",
+            found=f"--distortion {distortion:g} and --lossless",
+            remedy="leave one out",
+        )
+    given = {} if distortion is None else {"distortion": distortion}
+    return StoreOptions(**given, lossless=lossless, keep=keep, codec=codec)
 
 
 def parse_limit(text: str | None) -> float | None:

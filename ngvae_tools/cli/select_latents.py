@@ -9,12 +9,16 @@ import typer
 
 from ngvae_tools.cli.encoding import encoding_progress, say_plan, show_selection
 from ngvae_tools.cli.options import (
+    CodecName,
     Decoder,
     Dimensions,
+    Distortion,
     InputLayout,
     InputRange,
+    Keep,
     Labels,
     Logvar,
+    Lossless,
     Mu,
     P,
     Rule,
@@ -24,6 +28,7 @@ from ngvae_tools.cli.options import (
     parse_limit,
     parse_shard,
     refuse_with_shard,
+    storing,
 )
 from ngvae_tools.cli.terminal import FINISHED_WITH_REJECTED, DatasetKey, LogFile, Overwrite, Quiet, Terminal
 from ngvae_tools.record import REPLICATES
@@ -48,6 +53,10 @@ def command(
     ] = None,
     decoder: Decoder = None,
     labels: Labels = None,
+    distortion: Distortion = None,
+    lossless: Lossless = False,
+    keep: Keep = "informative",
+    codec: CodecName = "deflate",
     bootstrap: Annotated[
         int, typer.Option(help="Replicates behind the intervals; 0 for none.", min=0, max=10000)
     ] = REPLICATES,
@@ -112,9 +121,12 @@ def command(
     )
     if shard is not None:
         chosen = {"rule": rule, "threshold": threshold, "dimensions": dimensions, "selection": selection}
-        refuse_with_shard(**chosen, decoder=decoder, labels=labels, json=as_json or None)
+        stored: dict[str, object] = {"distortion": distortion, "lossless": lossless or None}
+        stored |= {"keep": keep if keep != "informative" else None, "codec": codec if codec != "deflate" else None}
+        refuse_with_shard(**chosen, **stored, decoder=decoder, labels=labels, json=as_json or None)
         _encode_part(terminal, model, data, output, shard, options)
         return
+    kept = storing(distortion, lossless=lossless, keep=keep, codec=codec)
     folder = output or default_output(model, data)
     if output is None:
         terminal.say(f"No output named: writing to {folder}.")
@@ -131,6 +143,7 @@ def command(
             selection=selection,
             decoder=decoder,
             labels=labels,
+            storing=kept,
             options=options,
             on_progress=on_progress,
         )

@@ -26,7 +26,7 @@ from ngvae_tools.latents.structure import Structure, damaged, read_structure, un
 CACHE_BYTES = 64 * 2**20
 """Decoded chunks that are kept."""
 
-CHUNK_BYTES = 16 * 2**20
+CHUNK_BYTES = 2 * 2**20
 """Values that `LatentFile.chunks` gives at once, as float64, if one chunk takes less."""
 
 Values = npt.NDArray[np.floating]
@@ -151,7 +151,7 @@ class LatentFile:
         if isinstance(rows, int | np.integer) and not isinstance(rows, bool | np.bool_):
             return self._row(int(rows))[columns]
         if isinstance(columns, int | np.integer):
-            return self._rows(rows, np.array([columns]))[:, 0]
+            return self._rows(rows, np.arange(self.shape[1])[[columns]])[:, 0]
         return self._rows(rows, np.arange(self.shape[1])[columns])
 
     def __iter__(self) -> Iterator[Values]:
@@ -302,6 +302,8 @@ class LatentFile:
                 )
             return
         layers, places = np.divmod(np.asarray(index, np.int64), size)
+        if not len(layers):
+            return
         order = np.argsort(layers, kind="stable")
         found, starts = np.unique(layers[order], return_index=True)
         for layer, wanted in zip(found.tolist(), np.split(order, starts[1:]), strict=True):

@@ -117,7 +117,7 @@ def write_latents(
         coding = Coding.lossless(kept)
     else:
         for block in rows():
-            census.add(grid.numbers(block.values.reshape(-1, kept)) if kept else np.empty((0, 0), np.int64))
+            census.add(grid.numbers(block.values.reshape(len(block.values) * origin.positions, kept)))
         chunk_rows = min(CHUNK_ROWS, max(shape.n_rows, 1))
         coding = Coding.of(grid, census, chunk_rows=chunk_rows, shifted=codec == "deflate")
     coding = coding.tiled(origin.positions)
@@ -186,7 +186,7 @@ class _Codes:
     def __init__(self, file: Any, n_rows: int, coding: Coding, positions: int, codec: Codec, folder: Path) -> None:
         width, kept = len(coding.step), len(coding.step) // positions
         self.max_error, self.squared_error = np.zeros(kept), np.zeros(kept)
-        self._coding = coding
+        self._coding, self._positions = coding, positions
         self._digest = hashlib.sha256()
         self._archive = _Archive(file, width, n_rows, folder) if codec == "archive" else None
         self.chunk_rows = max(min(CHUNK_ROWS, n_rows), 1)
@@ -199,7 +199,7 @@ class _Codes:
     def add(self, values: npt.NDArray[np.floating]) -> None:
         codes = self._coding.encode(values)
         decoded = self._coding.decode(codes)
-        error = np.abs(values - decoded).reshape(-1, len(self.max_error))
+        error = np.abs(values - decoded).reshape(len(values) * self._positions, len(self.max_error))
         # Rounded to float32 once more, as most will read them.
         single = np.abs(values - decoded.astype(np.float32)).reshape(error.shape)
         self.max_error = np.maximum(self.max_error, np.maximum(error, single).max(axis=0, initial=0.0))

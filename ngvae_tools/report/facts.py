@@ -6,8 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from ngvae_tools.analysis.indices import indices
-from ngvae_tools.report import costs, metrics, rules
-from ngvae_tools.report.words import ABSENT, count, flat, number, plain, plural
+from ngvae_tools.report import costs, metrics, rules, storage
+from ngvae_tools.report.words import count, flat, number, plain, plural
 
 if TYPE_CHECKING:
     from ngvae_tools.record import AnalysisRecord, DimensionStatistics
@@ -53,18 +53,12 @@ def brief_rows(record: AnalysisRecord) -> Rows:
 
 def about_rows(record: AnalysisRecord) -> Rows:
     """What was analysed: family, images, latent file, bootstrap, speed."""
-    model, data, latents, bootstrap = record.model, record.data, record.latents, record.bootstrap
-    rows = (data.n_images - data.n_rejected) * model.positions
-    per_row = number(latents.bytes / rows, 2) if rows > 0 else ABSENT
+    model, data, bootstrap = record.model, record.data, record.bootstrap
     positions = f" at each of {count(model.positions)} positions" if model.positions > 1 else ""
-    one = "a position" if positions else "an image"
     result = [
         ("Model family", f"{plain(model.family)}, K = {model.latent_dim}{positions}"),
         ("Images", f"{count(data.n_images)} seen, {count(data.n_rejected)} rejected"),
-        (
-            "Latent file",
-            f"{plain(latents.file)}, {count(latents.bytes)} bytes, {per_row} {one}",
-        ),
+        *storage.rows(record),
     ]
     if bootstrap is not None:
         text = (

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import records as build
 from inference.graphs import Linear, images_of
+from latent_files import read_latents, steps_of, write
 
 from ngvae_tools import select_latents
 from ngvae_tools.errors import OutputError, RecordError
-from ngvae_tools.latents.codec import UniformQuantiser
-from ngvae_tools.latents.file import iter_latents, read_header, read_latents, write_latents
+from ngvae_tools.latents.reader import open_latents
 from ngvae_tools.record import AnalysisRecord
 from ngvae_tools.report.sources import open_sources
 from ngvae_tools.workflows.compare import compare
@@ -65,7 +65,7 @@ def test_the_outside_images_are_those_of_the_latent_file(analyses):
     drift = compare(analyses / "half", analyses / "a")
     record = AnalysisRecord.read(analyses / "half")
     values, names, dimensions = read_latents(analyses / "a" / "latents.h5")
-    step = read_header(analyses / "a" / "latents.h5").quantiser.step
+    step = steps_of(analyses / "a")
     low, high = (np.array([getattr(record.dimensions[k], name) for k in dimensions]) for name in ("mu_low", "mu_high"))
     outside = ((values < low - step / 2 - 1e-5) | (values > high + step / 2 + 1e-5)).any(axis=1)
     assert drift.outside.n_outside == outside.sum() > 0
@@ -143,23 +143,14 @@ def large(tmp_path_factory):
     path = tmp_path_factory.mktemp("large") / "latents.h5"
     rng = np.random.default_rng(0)
     values = rng.normal(size=(300_000, 8))
-    step = np.full(8, 0.05)
-    write_latents(
-        path,
-        [(values, np.arange(len(values)))],
-        n_rows=len(values),
-        quantiser=UniformQuantiser(step, values.min(axis=0), int((np.ptp(values, axis=0) / step).max()) + 2),
-        dimensions=tuple(range(8)),
-        posterior_variance=np.ones(8),
-        identifier_type=np.dtype(np.int64),
-        attributes={},
-    )
+    write(path, values, np.arange(len(values)), variance=0.05**2 / 0.12)
     return path
 
 
 def test_latents_are_read_in_parts(large):
     whole, names, _ = read_latents(large)
-    parts = list(iter_latents(large, 70_001))
+    with open_latents(large, dtype=np.float64) as file:
+        parts = list(file.chunks(70_001))
     assert [len(values) for values, _ in parts] == [70_001] * 4 + [300_000 - 4 * 70_001]
     assert np.array_equal(np.concatenate([values for values, _ in parts]), whole)
     assert np.array_equal(np.concatenate([some for _, some in parts]), names)

@@ -2,15 +2,14 @@
 
 import json
 
-import h5py
 import numpy as np
 import pytest
 from inference.graphs import Linear, images_of, nodes, write
+from latent_files import read_latents, steps_of
 
 from ngvae_tools import select_latents
 from ngvae_tools.errors import ContractError, OptionError, RecordError
 from ngvae_tools.inference.session import HeadNames, InputOptions
-from ngvae_tools.latents.file import read_latents
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ class TestGiven:
         values, _, dimensions = read_latents(tmp_path / "out" / "latents.h5")
         assert dimensions.tolist() == [1, 3]
         mu = Linear(5, constant=0).heads(images_of(30))[0]
-        step = h5py.File(tmp_path / "out" / "latents.h5")["scale"][:]
+        step = steps_of(tmp_path / "out")
         assert (np.abs(values - mu[:, [1, 3]]) <= step / 2 + 1e-9).all()
         assert {rule.rule for rule in record.rules} >= {"given", "p", "information"}
 
@@ -144,7 +143,7 @@ class TestSpatialLatents:
         values, identifiers, dimensions = read_latents(tmp_path / "out" / "latents.h5")
         assert values.shape == (50, 128)
         assert dimensions.tolist() == [0, 2] * 64
-        step = h5py.File(tmp_path / "out" / "latents.h5")["scale"][:]
+        step = steps_of(tmp_path / "out")
         assert (np.abs(values - images[..., [0, 2]].reshape(50, -1)) <= step / 2 + 1e-6).all()
         assert identifiers.tolist() == list(range(50))
 

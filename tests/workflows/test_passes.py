@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from bad_files import unusable_files
 from inference.graphs import Linear, images_of
+from latent_files import read_latents
 from PIL import Image
 
 from ngvae_tools import encode_part, merge, select_latents
 from ngvae_tools.analysis.moments import BLOCK
 from ngvae_tools.errors import MissingDependencyError, OptionError, OutputError, RecordError, TooManyRejectedError
-from ngvae_tools.latents.file import read_latents
 from ngvae_tools.record import AnalysisRecord
 from ngvae_tools.workflows.shard_folder import ShardFolder
 

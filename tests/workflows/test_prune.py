@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 from inference.decoders import LinearDecoder
 from inference.graphs import Linear, images_of
+from latent_files import read_latents
 from records import analysis, write_analysis
 
 from ngvae_tools import select_latents
@@ -16,7 +17,6 @@ from ngvae_tools.inference.decoder import DecoderSession
 from ngvae_tools.inference.heads import HeadNames
 from ngvae_tools.inference.inputs import InputOptions
 from ngvae_tools.inference.session import EncoderSession
-from ngvae_tools.latents.file import read_latents
 from ngvae_tools.record import AnalysisRecord
 from ngvae_tools.workflows.prune import default_output, prune
 
