@@ -151,7 +151,7 @@ class LatentFile:
         if isinstance(rows, int | np.integer) and not isinstance(rows, bool | np.bool_):
             return self._row(int(rows))[columns]
         if isinstance(columns, int | np.integer):
-            return self._rows(rows, np.arange(self.shape[1])[[columns]])[:, 0]
+            return self._rows(rows, np.arange(self.shape[1])[columns].reshape(1))[:, 0]
         return self._rows(rows, np.arange(self.shape[1])[columns])
 
     def __iter__(self) -> Iterator[Values]:

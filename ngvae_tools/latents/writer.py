@@ -87,8 +87,22 @@ class RowsShape:
     factors: tuple[tuple[str, str], ...] = ()
 
 
+class Errors(NamedTuple):
+    """Errors of rows that are not the encoder's own any more, each a value a kept dimension."""
+
+    max_error: Array
+    mean_squared_error: Array
+
+
 def write_latents(
-    path: Path, rows: Rows, shape: RowsShape, origin: LatentOrigin, *, grid: Grid | None, codec: Codec = "deflate"
+    path: Path,
+    rows: Rows,
+    shape: RowsShape,
+    origin: LatentOrigin,
+    *,
+    grid: Grid | None,
+    codec: Codec = "deflate",
+    errors: Errors | None = None,
 ) -> LatentHeader:
     """Write a latent file; the caller renames it when this returns.
 
@@ -99,6 +113,7 @@ def write_latents(
         origin: Where they come from.
         grid: Steps of the kept dimensions; None: float32, nothing is rounded.
         codec: `deflate`, which every HDF5 reader opens, or `archive`, which is denser and only this package's.
+        errors: The errors that the file states; those that are made here by default.
 
     Returns:
         The header that the file has.
@@ -135,6 +150,7 @@ def write_latents(
         for each in (names, labels):
             if each is not None:
                 each.finish()
+        made = Errors(codes.max_error, codes.squared_error / max(shape.n_rows * origin.positions, 1))
         header = LatentHeader(
             origin=origin,
             n_rows=shape.n_rows,
@@ -142,8 +158,8 @@ def write_latents(
             codec=codec,
             chunk_rows=codes.chunk_rows,
             codes_sha256=codes.finish(),
-            max_error=codes.max_error,
-            mean_squared_error=codes.squared_error / max(shape.n_rows * origin.positions, 1),
+            max_error=(errors or made).max_error,
+            mean_squared_error=(errors or made).mean_squared_error,
             entropy=entropy,
             factors=shape.factors,
         )

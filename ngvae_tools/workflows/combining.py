@@ -1,0 +1,391 @@
+"""Latent files made of others: new images of the same encoder added to one, or several put together."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ngvae_tools.datasets import Rejection
+from ngvae_tools.datasets.places import place_of
+from ngvae_tools.errors import DatasetError, OptionError
+from ngvae_tools.files import output_errors, refuse_existing, replacing
+from ngvae_tools.inference.session import HeadNames, InputOptions
+from ngvae_tools.latents.grid import Grid
+from ngvae_tools.latents.header import DataSource, LatentHeader
+from ngvae_tools.latents.reader import LatentFile, open_latents
+from ngvae_tools.latents.writer import Block, Errors, RowsShape, write_latents
+from ngvae_tools.workflows.encode import EncodeOptions, OpenPass, encode_options_of, open_pass
+from ngvae_tools.workflows.lock import locked
+from ngvae_tools.workflows.shard_folder import ShardFolder, kept_shards, results
+from ngvae_tools.workflows.storing import identifiers_of
+
+READING = ("heads", "input", "image_shape", "resize")
+"""What of the preprocessing decides the latents of an image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Combined:
+    """A latent file that was made of others.
+
+    Attributes:
+        path: Where it lies.
+        n_rows: Its rows.
+        n_added: Those of them that the first file did not have.
+        n_rejected: Images that could not be used.
+        rejected: The file that tells which, if there are any.
+        notes: Sentences a reader must know.
+    """
+
+    path: Path
+    n_rows: int
+    n_added: int
+    n_rejected: int = 0
+    rejected: Path | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Rows that go into a file.
+
+    Attributes:
+        name: Where they come from, for errors.
+        blocks: Values in float64 and identifiers, from the start at every call.
+        names: Identifiers of all rows as they come.
+        labels: All values of the labels; None where there are none.
+        source: The data sets that they are.
+        max_error: Largest error that the values already have, a dimension.
+        mean_squared_error: Mean squared error that they have.
+    """
+
+    name: str
+    blocks: Callable[[], Iterator[tuple[npt.NDArray[np.floating], npt.NDArray[Any]]]]
+    names: npt.NDArray[Any]
+    labels: npt.NDArray[np.float64] | None
+    sources: tuple[DataSource, ...]
+    max_error: npt.NDArray[np.float64]
+    mean_squared_error: npt.NDArray[np.float64]
+
+
+def merge_latents(
+    files: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    prefixes: Sequence[str] = (),
+    overwrite: bool = False,
+) -> Combined:
+    """Put latent files of one encoder together; the steps of the first are kept.
+
+    Rows of files with the same steps keep their values exactly; those of others are rounded once more, and the file
+    states the error of both. Row numbers of a data set continue after those of the one before.
+
+    Args:
+        files: Two or more files, or output folders of select-latents.
+        output: The file to write.
+        prefixes: One for each file, put before its paths; none by default.
+        overwrite: Replace what is there.
+
+    Raises:
+        OptionError: They are of different encoders, or hold other dimensions; or two images have one identifier.
+        OutputError: The file is there, or cannot be written.
+        RecordError: A file cannot be read.
+    """
+    path = Path(output)
+    refuse_existing(path, overwrite=overwrite, found="a file")
+    if len(files) < 2:
+        raise OptionError("there is nothing to merge", expected="two files", found=str(len(files)), remedy="name them")
+    if prefixes and len(prefixes) != len(files):
+        raise OptionError(
+            "the prefixes do not fit the files",
+            expected=f"one for each of the {len(files)} files",
+            found=str(len(prefixes)),
+            remedy="pass --prefix once a file, '' for none",
+        )
+    with ExitStack() as stack:
+        opened = [stack.enter_context(open_latents(file, dtype=np.float64)) for file in files]
+        for other in opened[1:]:
+            _check_same(opened[0], other)
+        parts = [_part_of(file) for file in opened]
+        return _write(path, opened[0].header, parts, prefixes or ("",) * len(parts))
+
+
+def append_latents(
+    file: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    encoder: str | os.PathLike[str],
+    *,
+    prefix: str = "",
+    output: str | os.PathLike[str] | None = None,
+    options: EncodeOptions | None = None,
+    **encode_options: Any,
+) -> Combined:
+    """Encode new images as those of a latent file were, and add them to it; its steps are kept.
+
+    A value beyond the range of the old ones makes the codes wider. Finished shards are kept in a folder beside the
+    file until it is written, so an interrupted run goes on. The file is replaced in one step.
+
+    Args:
+        file: The latent file, or the output folder of select-latents.
+        data: The new images.
+        encoder: The encoder of the file.
+        prefix: Put before the new images' paths.
+        output: Write to this file, and leave the first as it is.
+        options: Who does the work; or give its fields as keyword arguments.
+        **encode_options: Fields of `EncodeOptions`.
+
+    Raises:
+        DatasetError: None of the images can be used.
+        OptionError: The encoder is another, or two images have one identifier.
+        OutputError: The file cannot be written.
+        RecordError: The file cannot be read.
+    """
+    with open_latents(file, dtype=np.float64) as old:
+        path = Path(output) if output is not None else old.path
+        if output is not None:
+            refuse_existing(path, overwrite=encode_options_of(options, encode_options).overwrite, found="a file")
+        reading = old.header.origin.preprocessing
+        options = dataclasses.replace(
+            encode_options_of(options, encode_options),
+            heads=HeadNames(**reading["heads"]),
+            input_options=InputOptions(**reading["input"]),
+            resize=reading["resize"],
+            bootstrap=0,
+            overwrite=False,
+        )
+        with open_pass(Path(encoder), place_of(data), options) as opened:
+            _check_encoder(old, opened)
+            work = path.parent / f"{path.name}.append"
+            with locked(work), kept_shards(ShardFolder(work)) as shards:
+                done = opened.run(shards, range(opened.encoding.plan.n_shards))
+                if done.n_images == done.n_rejected:
+                    raise DatasetError(
+                        f"no image of {opened.encoding.data.path} can be used",
+                        expected="images that fit the encoder",
+                        found=f"{done.n_rejected} of {done.n_images} unfit",
+                        remedy="name the data that the encoder was made for",
+                    )
+                new = _encoded(old.header, opened, done.files)
+                combined = _write(path, old.header, [_part_of(old), new], ("", prefix))
+                rejected = _write_rejected(path, done.files)
+                shards.remove()
+    return dataclasses.replace(combined, n_rejected=done.n_rejected, rejected=rejected)
+
+
+def _write(path: Path, first: LatentHeader, parts: Sequence[_Part], prefixes: Sequence[str]) -> Combined:
+    """Write all rows in the steps of the first file."""
+    renamed, origins = _renamed(parts, prefixes)
+    grid = Grid(first.coding.step[: len(first.origin.dimensions)]) if first.coding.quantised else None
+    factors, notes = _factors(first, parts)
+    sources = tuple(source for part in origins for source in part)
+
+    def rows() -> Iterator[Block]:
+        for part, names in zip(parts, renamed, strict=True):
+            start = 0
+            for values, _ in part.blocks():
+                stop = start + len(values)
+                known = part.labels[start:stop] if factors and part.labels is not None else None
+                yield Block(values, names[start:stop], known)
+                start = stop
+
+    shape = RowsShape(sum(map(len, renamed)), np.result_type(*(names.dtype for names in renamed)), factors)
+    origin = dataclasses.replace(first.origin, sources=sources)
+    with replacing(path) as part:
+        header = write_latents(
+            part, rows, shape, origin, grid=grid, codec=first.codec, errors=_errors(grid, first, parts)
+        )
+        with LatentFile(part) as written:
+            written.verify()
+    return Combined(path, header.n_rows, header.n_rows - len(renamed[0]), notes=notes)
+
+
+def _renamed(
+    parts: Sequence[_Part], prefixes: Sequence[str]
+) -> tuple[list[npt.NDArray[Any]], list[tuple[DataSource, ...]]]:
+    """Identifiers of all parts, no two of them equal, and the sources with what was done to theirs."""
+    kinds = {part.names.dtype.kind for part in parts if len(part.names)}
+    if len(kinds) > 1:
+        raise OptionError(
+            "the images of these data sets are named differently",
+            expected="relative paths in all of them, or row numbers",
+            found="both",
+            remedy="keep them in files of their own",
+        )
+    renamed, sources, next_number = [], [], 0
+    for part, prefix in zip(parts, prefixes, strict=True):
+        names, origins = part.names, part.sources
+        if names.dtype.kind == "S":
+            if prefix:
+                names = np.char.add(os.fsencode(prefix), names)
+                origins = tuple(_moved(source, prefix) for source in origins)
+        else:
+            if prefix:
+                raise OptionError(
+                    "row numbers have no prefix", expected="no --prefix", found=repr(prefix), remedy="leave it out"
+                )
+            if next_number:
+                names = names + next_number
+                origins = tuple(_moved(source, next_number) for source in origins)
+            next_number = int(names.max(initial=-1)) + 1
+        renamed.append(names)
+        sources.append(origins)
+    everything = np.concatenate(renamed)
+    found, first, counts = np.unique(everything, return_index=True, return_counts=True)
+    if len(found) < len(everything):
+        place = int(first[counts > 1].min())
+        raise OptionError(
+            f"two images are called {everything[place]!r}",
+            expected="identifiers that occur once",
+            found=f"{int((counts > 1).sum()):,} that occur more often",
+            remedy="put something before those of one data set with --prefix, such as --prefix 2025/",
+        )
+    return renamed, sources
+
+
+def _moved(source: DataSource, by: str | int) -> DataSource:
+    """A source whose identifiers got something more before them."""
+    if isinstance(by, int):
+        before = source.identifiers if isinstance(source.identifiers, int) else 0
+        return dataclasses.replace(source, identifiers=before + by)
+    return dataclasses.replace(source, identifiers=f"{by}{source.identifiers}")
+
+
+def _factors(first: LatentHeader, parts: Sequence[_Part]) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """Labels are kept where all parts have the same, as numbers: codes of texts mean something in their own data."""
+    if not any(part.labels is not None for part in parts):
+        return (), ()
+    numbers = all(kind != "categorical" for _, kind in first.factors)
+    shapes = {None if part.labels is None else part.labels.shape[1] for part in parts}
+    if numbers and shapes == {len(first.factors)}:
+        return first.factors, ()
+    return (), ("The labels are left out: not all of the data sets have the same ones, as numbers.",)
+
+
+def _errors(grid: Grid | None, first: LatentHeader, parts: Sequence[_Part]) -> Errors:
+    """The errors that all rows have together with those that they came with."""
+    kept, positions = len(first.origin.dimensions), first.origin.positions
+    most, total, rows = np.zeros(kept), np.zeros(kept), 0
+    for part in parts:
+        largest, squares, count = np.zeros(kept), np.zeros(kept), 0
+        for values, _ in part.blocks():
+            each = values.reshape(len(values) * positions, kept)
+            exact = each.astype(np.float64)
+            decoded = exact if grid is None else grid.step * grid.numbers(exact)
+            error = np.abs(exact - decoded)
+            largest = np.maximum(largest, error.max(axis=0, initial=0.0))
+            squares += (error * error).sum(axis=0)
+            count += len(each)
+        most = np.maximum(most, largest + part.max_error)
+        total += squares + count * part.mean_squared_error
+        rows += count
+    return Errors(most, total / max(rows, 1))
+
+
+def _part_of(file: LatentFile) -> _Part:
+    header = file.header
+    labels = file.labels
+    return _Part(
+        name=str(file.path),
+        blocks=file.chunks,
+        names=file.identifiers,
+        labels=None if labels is None else labels.values,
+        sources=header.origin.sources,
+        max_error=header.max_error,
+        mean_squared_error=header.mean_squared_error,
+    )
+
+
+def _encoded(header: LatentHeader, opened: OpenPass, files: Sequence[Path]) -> _Part:
+    model, data = opened.encoding.model, opened.encoding.data
+    kept = np.array(header.origin.dimensions, np.int64)
+    columns = (np.arange(model.positions)[:, None] * model.latent_dim + kept).ravel()
+
+    def blocks() -> Iterator[tuple[npt.NDArray[np.floating], npt.NDArray[Any]]]:
+        for result in results(files):
+            if len(result.index):
+                yield result.mu[:, columns], identifiers_of(result)
+
+    names, largest = [], np.zeros(len(kept))
+    for values, some in blocks():
+        names.append(some)
+        largest = np.maximum(largest, np.abs(values.reshape(-1, len(kept))).max(axis=0, initial=0.0))
+    return _Part(
+        name=data.path,
+        blocks=blocks,
+        names=np.concatenate(names),
+        labels=None,
+        sources=(DataSource(data.path, data.kind, data.fingerprint, sum(map(len, names))),),
+        # Most will read the values as float32, whose rounding belongs to the error.
+        max_error=largest * 2.0**-24,
+        mean_squared_error=np.zeros(len(kept)),
+    )
+
+
+def _check_same(first: LatentFile, other: LatentFile) -> None:
+    """Refuse files whose columns do not mean the same."""
+    one, two = first.header.origin, other.header.origin
+    differences = [
+        (what, a, b)
+        for what, a, b in (
+            ("encoder with SHA-256", one.encoder_sha256, two.encoder_sha256),
+            ("dimensions", list(one.dimensions), list(two.dimensions)),
+            ("positions", one.positions, two.positions),
+            *((name, one.preprocessing.get(name), two.preprocessing.get(name)) for name in READING),
+        )
+        if a != b
+    ]
+    if differences:
+        what, expected, found = differences[0]
+        raise OptionError(
+            f"{first.path} and {other.path} cannot be put together",
+            expected=f"{what} {expected} in both",
+            found=f"{found} in the second",
+            remedy="encode both with the same encoder, options and --dimensions",
+        )
+
+
+def _check_encoder(old: LatentFile, opened: OpenPass) -> None:
+    expected = old.header.origin
+    found = opened.encoding
+    if found.model.sha256 != expected.encoder_sha256:
+        raise OptionError(
+            f"{opened.model} is not the encoder of {old.path}",
+            expected=f"SHA-256 {expected.encoder_sha256}",
+            found=found.model.sha256,
+            remedy="name the encoder that the file was made with",
+        )
+    for name in READING:
+        if found.preprocessing[name] != expected.preprocessing[name]:
+            raise OptionError(
+                f"the images of {found.data.path} would be read differently than those of {old.path}",
+                expected=f"{name} {expected.preprocessing[name]}",
+                found=f"{found.preprocessing[name]}",
+                remedy="bring them to the same form",
+            )
+    if list(found.data_notes) != expected.preprocessing["float_samples"] and found.data_notes:
+        raise OptionError(
+            "float samples are scaled by what the data are like, and these may be scaled otherwise",
+            expected="; ".join(expected.preprocessing["float_samples"]) or "samples that are not floats",
+            found="; ".join(found.data_notes),
+            remedy="encode all images together, or pass --input-range when the file is made",
+        )
+
+
+def _write_rejected(path: Path, files: Sequence[Path]) -> Path | None:
+    rejections: list[Rejection] = [each for result in results(files) for each in result.rejected]
+    if not rejections:
+        return None
+    place = path.parent / f"{path.name}.rejected.jsonl"
+    with output_errors(place), place.open("ab") as lines:
+        for each in rejections:
+            line = {"index": each.index, "id": each.identifier, "reason": each.reason}
+            lines.write(json.dumps(line).encode("ascii") + b"\n")
+    return place

@@ -1,0 +1,201 @@
+"""Adding images to a latent file, and merging files: old values stay, codes widen, nothing is lost."""
+
+import json
+
+import numpy as np
+import pytest
+from inference.graphs import Linear, images_of
+from latent_files import names_of, read_latents, steps_of, write
+
+from ngvae_tools import open_latents, select_latents
+from ngvae_tools.errors import DatasetError, OptionError, OutputError
+from ngvae_tools.latents.grid import Grid
+from ngvae_tools.workflows.combining import append_latents, merge_latents
+from ngvae_tools.workflows.storing import StoreOptions
+
+
+def values_of(n, dim=3, spread=1.0, seed=0):
+    return np.random.default_rng(seed).normal(0, spread, (n, dim)).astype(np.float32)
+
+
+def expected_on(path, values):
+    """Values rounded to the steps of a file."""
+    step = steps_of(path)
+    return step * Grid(step).numbers(values)
+
+
+class TestMerge:
+    @pytest.mark.parametrize("codec", ["deflate", "archive"])
+    def test_files_with_the_same_steps_keep_every_value(self, tmp_path, codec):
+        one, two = values_of(5000), values_of(300, spread=40, seed=1)
+        write(tmp_path / "a.h5", one, codec=codec)
+        write(tmp_path / "b.h5", two, codec=codec)
+        combined = merge_latents([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "c.h5")
+        assert (combined.n_rows, combined.n_added) == (5300, 300)
+        values, names, _ = read_latents(tmp_path / "c.h5")
+        before = [read_latents(tmp_path / name)[0] for name in ("a.h5", "b.h5")]
+        np.testing.assert_array_equal(values, np.concatenate(before))
+        np.testing.assert_array_equal(names, np.concatenate([names_of(5000), names_of(300) + 3 * 4999 + 1]))
+        with open_latents(tmp_path / "a.h5") as a, open_latents(tmp_path / "c.h5") as c:
+            assert a.header.coding.dtype.itemsize < c.header.coding.dtype.itemsize
+            np.testing.assert_array_equal(a.header.coding.step, c.header.coding.step)
+            error = np.abs(values - np.concatenate([one, two])).max(axis=0)
+            assert (error <= c.header.max_error).all()
+            assert [source.identifiers for source in c.header.origin.sources] == ["", 3 * 4999 + 1]
+
+    def test_other_steps_are_rounded_again_and_said(self, tmp_path):
+        one, two = values_of(500), values_of(400, seed=1)
+        write(tmp_path / "a.h5", one)
+        write(tmp_path / "b.h5", two, variance=0.02)
+        merge_latents([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "c.h5")
+        values, _, _ = read_latents(tmp_path / "c.h5")
+        original = np.concatenate([one, two])
+        with open_latents(tmp_path / "c.h5") as file:
+            step = file.header.coding.step
+            assert (np.abs(values - original).max(axis=0) <= file.header.max_error).all()
+            assert (file.header.max_error > step / 2).all()
+        np.testing.assert_array_equal(step, steps_of(tmp_path / "a.h5"))
+
+    def test_lossless_files(self, tmp_path):
+        one, two = values_of(500), values_of(400, seed=1)
+        write(tmp_path / "a.h5", one, lossless=True)
+        write(tmp_path / "b.h5", two, lossless=True)
+        merge_latents([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "c.h5")
+        np.testing.assert_array_equal(read_latents(tmp_path / "c.h5")[0], np.concatenate([one, two]))
+
+    def test_merging_in_two_steps_gives_the_same_rows(self, tmp_path):
+        for k in range(3):
+            write(tmp_path / f"{k}.h5", values_of(100 + k, seed=k), names_of(100 + k, "names"))
+        files = [tmp_path / f"{k}.h5" for k in range(3)]
+        merge_latents(files, tmp_path / "all.h5", prefixes=["a/", "b/", "c/"])
+        merge_latents(files[:2], tmp_path / "two.h5", prefixes=["a/", "b/"])
+        merge_latents([tmp_path / "two.h5", files[2]], tmp_path / "again.h5", prefixes=["", "c/"])
+        one, other = (read_latents(tmp_path / name) for name in ("all.h5", "again.h5"))
+        np.testing.assert_array_equal(one[0], other[0])
+        assert one[1].tolist() == other[1].tolist()
+        with open_latents(tmp_path / "all.h5") as a, open_latents(tmp_path / "again.h5") as b:
+            assert a.header.codes_sha256 == b.header.codes_sha256
+            assert a.header.origin.sources == b.header.origin.sources
+            assert (a.header.max_error == b.header.max_error).all()
+
+    def test_equal_identifiers_are_refused(self, tmp_path):
+        write(tmp_path / "a.h5", values_of(20), names_of(20, "names"))
+        write(tmp_path / "b.h5", values_of(5), names_of(5, "names"))
+        with pytest.raises(OptionError, match=r"two images are called.*5 that occur more often.*--prefix"):
+            merge_latents([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "c.h5")
+        assert not (tmp_path / "c.h5").exists()
+
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"encoder_sha256": "00" * 32}, "encoder with SHA-256"),
+            ({"dimensions": (0, 1, 2)}, "dimensions"),
+            ({"preprocessing": {"image_shape": [9, 9, 1]}}, "image_shape"),
+        ],
+    )
+    def test_files_that_do_not_belong_together(self, tmp_path, changes, said):
+        write(tmp_path / "a.h5", values_of(20))
+        write(tmp_path / "b.h5", values_of(20), **changes)
+        with pytest.raises(OptionError, match=rf"cannot be put together: expected {said}"):
+            merge_latents([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "c.h5")
+
+    def test_names_of_two_kinds(self, tmp_path):
+        write(tmp_path / "a.h5", values_of(20))
+        write(tmp_path / "b.h5", values_of(20), names_of(20, "names"))
+        with pytest.raises(OptionError, match="named differently"):
+            merge_latents([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "c.h5")
+
+    def test_what_is_there_stays(self, tmp_path):
+        for name in ("a.h5", "b.h5", "c.h5"):
+            write(tmp_path / name, values_of(20))
+        before = (tmp_path / "c.h5").read_bytes()
+        with pytest.raises(OutputError, match="already exists"):
+            merge_latents([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "c.h5")
+        assert (tmp_path / "c.h5").read_bytes() == before
+
+    def test_labels_of_numbers_stay_and_those_of_classes_are_left_out_and_said(self, tmp_path):
+        for factors, kept in (((("x", "continuous"),), True), ((("x", "categorical"),), False)):
+            for k, name in enumerate(("a.h5", "b.h5")):
+                labels = np.full((20, 1), float(k))
+                write(tmp_path / name, values_of(20), labels=labels, factors=factors)
+            combined = merge_latents([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "c.h5", overwrite=True)
+            with open_latents(tmp_path / "c.h5") as file:
+                assert (file.labels is not None) == kept
+            assert bool(combined.notes) != kept
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    return Linear(4, second="logvar", constant=[-3.0, 0.0, -3.0, -3.0]).save(
+        tmp_path / "encoder.onnx", nan_where_white=True
+    )
+
+
+class TestAppend:
+    def test_new_images_are_encoded_as_the_old_ones(self, tmp_path, as_pngs, encoder):
+        images = images_of(60)
+        old, new = as_pngs(tmp_path / "old", images[:40]), as_pngs(tmp_path / "new", images[40:])
+        select_latents(encoder, old, tmp_path / "out")
+        before, names, dimensions = read_latents(tmp_path / "out")
+        combined = append_latents(tmp_path / "out", new, encoder, prefix="new/")
+        assert (combined.n_rows, combined.n_added, combined.n_rejected) == (60, 20, 0)
+        values, after, same = read_latents(tmp_path / "out")
+        np.testing.assert_array_equal(values[:40], before)
+        assert after.tolist() == [*names.tolist(), *(b"new/%05d.png" % k for k in range(20))]
+        np.testing.assert_array_equal(dimensions, same)
+        select_latents(
+            encoder, new, tmp_path / "alone", storing=StoreOptions(lossless=True), selection=tmp_path / "out"
+        )
+        mu = read_latents(tmp_path / "alone")[0]
+        np.testing.assert_array_equal(values[40:], expected_on(tmp_path / "out", mu))
+        assert not (tmp_path / "out/latents.h5.append").exists()
+
+    def test_a_value_outside_widens_the_codes(self, tmp_path, as_h5, encoder):
+        images = images_of(50)
+        select_latents(encoder, as_h5(tmp_path / "a.h5", images // 8), tmp_path / "out")
+        with open_latents(tmp_path / "out") as file:
+            low, high = file.to_numpy().min(0), file.to_numpy().max(0)
+        append_latents(tmp_path / "out", as_h5(tmp_path / "b.h5", images), encoder, output=tmp_path / "more.h5")
+        values, names, _ = read_latents(tmp_path / "more.h5")
+        assert ((values < low - 1) | (values > high + 1)).any()
+        assert names.tolist() == list(range(100))
+        assert len(read_latents(tmp_path / "out")[0]) == 50
+
+    def test_an_interrupted_run_goes_on(self, tmp_path, as_h5, encoder):
+        select_latents(encoder, as_h5(tmp_path / "a.h5", images_of(50)), tmp_path / "out")
+        before = (tmp_path / "out/latents.h5").read_bytes()
+        data = as_h5(tmp_path / "b.h5", images_of(3000, seed=1))
+
+        def stop(progress):
+            if progress.done > 2000:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            append_latents(tmp_path / "out", data, encoder, workers=1, on_progress=stop)
+        assert (tmp_path / "out/latents.h5").read_bytes() == before
+        plans = []
+        append_latents(tmp_path / "out", data, encoder, on_plan=plans.append)
+        assert plans[0].n_done >= 1024
+        assert len(read_latents(tmp_path / "out")[0]) == 3050
+
+    def test_rejected_images_are_named(self, tmp_path, as_h5, encoder):
+        select_latents(encoder, as_h5(tmp_path / "a.h5", images_of(50)), tmp_path / "out")
+        images = images_of(10, seed=1)
+        images[3].reshape(-1)[-1] = 255
+        combined = append_latents(tmp_path / "out", as_h5(tmp_path / "b.h5", images), encoder)
+        assert (combined.n_added, combined.n_rejected) == (9, 1)
+        assert json.loads(combined.rejected.read_text())["index"] == 3
+        images[:] = 255
+        with pytest.raises(DatasetError, match="no image of"):
+            append_latents(tmp_path / "out", as_h5(tmp_path / "c.h5", images), encoder)
+        assert len(read_latents(tmp_path / "out")[0]) == 59
+
+    def test_another_encoder_or_the_same_images_are_refused(self, tmp_path, as_pngs, encoder):
+        data = as_pngs(tmp_path / "old", images_of(20))
+        select_latents(encoder, data, tmp_path / "out")
+        other = Linear(4, second="logvar", seed=9).save(tmp_path / "other.onnx")
+        with pytest.raises(OptionError, match="is not the encoder of"):
+            append_latents(tmp_path / "out", data, other)
+        with pytest.raises(OptionError, match=r"two images are called.*--prefix"):
+            append_latents(tmp_path / "out", data, encoder)
+        assert len(read_latents(tmp_path / "out")[0]) == 20
