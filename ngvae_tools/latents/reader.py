@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,11 @@ from ngvae_tools.latents.coding import Codes
 from ngvae_tools.latents.header import FILE_NAME, HeaderArrays, LatentHeader
 from ngvae_tools.latents.packing import DamagedError
 from ngvae_tools.latents.structure import Structure, damaged, read_structure, unreadable
+from ngvae_tools.latents.tables import to_pandas, to_xarray
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
 
 CACHE_BYTES = 64 * 2**20
 """Decoded chunks that are kept."""
@@ -184,6 +189,24 @@ class LatentFile:
         found: Values = self[:]
         return found
 
+    def to_xarray(self) -> xr.Dataset:
+        """All values as an xarray Dataset; see `ngvae_tools.latents.tables.to_xarray`.
+
+        Raises:
+            MissingDependencyError: xarray is not installed.
+            RecordError: The file is damaged.
+        """
+        return to_xarray(self)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """All values as a pandas DataFrame; see `ngvae_tools.latents.tables.to_pandas`.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+            RecordError: The file is damaged.
+        """
+        return to_pandas(self)
+
     def by_id(self, identifier: Any) -> Values:
         """The row of an identifier, shape (d,), or rows of several, shape (n, d).
 
@@ -205,6 +228,24 @@ class LatentFile:
         if isinstance(identifier, str | bytes | os.PathLike | int | np.integer):
             return self._row_of(identifier)
         return np.array([self._row_of(each) for each in identifier], np.int64)
+
+    def identifiers_of(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Identifiers of the rows start <= row < stop, shape (n,), read now and not kept.
+
+        Raises:
+            RecordError: The file is damaged.
+        """
+        return self._structure.rows_of("identifiers", start, stop)
+
+    def labels_of(self, start: int, stop: int) -> npt.NDArray[np.float64]:
+        """Labels of the rows start <= row < stop, shape (n, F), read now and not kept.
+
+        Raises:
+            RecordError: The file is damaged.
+        """
+        if not self._structure.kinds:
+            return np.empty((stop - start, 0))
+        return self._structure.rows_of("labels", start, stop)
 
     def codes(self, start: int, stop: int) -> Codes:
         """Codes of rows, shape (n, d), as `codes` of the file holds them."""
