@@ -2,7 +2,7 @@
 
 `select_latents` analyses an encoder over a data set, `train` makes one, `report` reads what they wrote; `inspect` says
 what an ONNX file is, `compare` whether two data sets differ, and `prune` cuts a model down to a selection.
-`open_latents` reads the latents that were kept.
+`open_latents` reads the latents that were kept, and `export_latents` writes them for other programs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ngvae_tools.latents.reader import open_latents
     from ngvae_tools.workflows.benchmark import benchmark
     from ngvae_tools.workflows.compare import compare
+    from ngvae_tools.workflows.describe_latents import describe_latents, verify_latents
+    from ngvae_tools.workflows.export_latents import export_latents
     from ngvae_tools.workflows.inspect import inspect
     from ngvae_tools.workflows.merge import encode_part, merge
     from ngvae_tools.workflows.prune import prune
@@ -28,7 +30,9 @@ __all__ = [
     "__version__",
     "benchmark",
     "compare",
+    "describe_latents",
     "encode_part",
+    "export_latents",
     "inspect",
     "merge",
     "open_latents",
@@ -37,11 +41,13 @@ __all__ = [
     "select_latents",
     "sweep",
     "train",
+    "verify_latents",
 ]
 
 _PLACES = {name: f"workflows.{name}" for name in __all__[1:]} | {
     "select_latents": "workflows.select",
     "encode_part": "workflows.merge",
+    "verify_latents": "workflows.describe_latents",
     "open_latents": "latents.reader",
 }
 

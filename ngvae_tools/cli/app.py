@@ -14,6 +14,7 @@ from ngvae_tools.cli import (
     compare,
     doctor,
     inspect,
+    latents,
     merge,
     prune,
     report,
@@ -41,6 +42,7 @@ app.command("benchmark")(guarded(benchmark.command))
 app.command("report")(guarded(report.command))
 app.command("compare")(guarded(compare.command))
 app.command("prune")(guarded(prune.command))
+app.add_typer(latents.app, name="latents")
 app.command("sprites")(guarded(sprites.command))
 app.command("doctor")(guarded(doctor.command))
 

@@ -49,7 +49,7 @@ def to_xarray(file: LatentFile) -> xr.Dataset:
     labels = file.labels
     if labels is not None:
         names = label_names(labels.names, taken=_XARRAY_NAMES)
-        variables |= {name: (("image",), column) for name, column in zip(names, labels.values.T, strict=True)}
+        variables |= {name: (("image",), column) for name, column in zip(names, labels.values.T, strict=True)}  # noqa: PD011 - Factors
     dataset: xr.Dataset = xarray.Dataset(variables, coordinates, header_attributes(file.header))
     return dataset
 

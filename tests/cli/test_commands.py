@@ -22,6 +22,7 @@ COMMANDS = (
     "report",
     "compare",
     "inspect",
+    "latents",
     "prune",
     "sprites",
     "doctor",

@@ -1,0 +1,186 @@
+"""`ngvae-tools latents`: what a latent file is, its values elsewhere, and images that are near each other in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ngvae_tools.cli.terminal import LogFile, Overwrite, Quiet, Terminal, guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import RenderableType
+
+    from ngvae_tools.workflows.describe_latents import DimensionCost, LatentsDescription
+
+SHOWN = 40
+"""Dimensions that are listed; --every lists all."""
+
+Latents = Annotated[Path, typer.Argument(help="A latent file, or the output folder of select-latents.", metavar="FILE")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout, nothing else.")]
+
+app = typer.Typer(
+    help="Describe, check, export and search the latents that select-latents kept.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+@guarded
+def info(
+    context: typer.Context,
+    latents: Latents,
+    as_json: AsJson = False,
+    every: Annotated[bool, typer.Option("--every", help="Show every dimension, however many there are.")] = False,
+    quiet: Quiet = False,
+    log_file: LogFile = None,
+) -> None:
+    """Say what a latent file holds, where it comes from, and what each dimension costs."""
+    terminal = Terminal(context, quiet=quiet, log_file=log_file)
+    from ngvae_tools.workflows.describe_latents import describe_latents
+
+    found = describe_latents(latents)
+    if as_json:
+        _print_json(found)
+    else:
+        terminal.show(_described(found, every=every))
+
+
+@app.command()
+@guarded
+def verify(
+    context: typer.Context,
+    latents: Latents,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    log_file: LogFile = None,
+) -> None:
+    """Read all of a latent file and compare it with its checksums; exit 2 where it is damaged."""
+    terminal = Terminal(context, quiet=quiet, log_file=log_file)
+    from ngvae_tools.report.words import count, plain, plural
+    from ngvae_tools.workflows.describe_latents import verify_latents
+
+    found = verify_latents(latents)
+    if as_json:
+        _print_json(found)
+        return
+    labels = f", {plural(found.labels, 'label', 'labels')}" if found.labels else ""
+    terminal.show(
+        f"OK: {plain(found.path)}, {count(found.bytes)} bytes: {plural(found.rows, 'row', 'rows')} of "
+        f"{plural(found.columns, 'code', 'codes')}{labels} and all identifiers were read, and the codes have the "
+        f"SHA-256 {found.codes_sha256} of their header."
+    )
+
+
+@app.command()
+@guarded
+def export(
+    context: typer.Context,
+    latents: Latents,
+    output: Annotated[
+        Path,
+        typer.Argument(help="The file to write: .npy, .npz, .parquet, .csv or .h5ad.", metavar="OUT"),
+    ],
+    as_json: AsJson = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    log_file: LogFile = None,
+) -> None:
+    """Write the decoded latents in the format that the ending of OUT names."""
+    terminal = Terminal(context, quiet=quiet, log_file=log_file)
+    from ngvae_tools.report.words import count, plain, plural
+    from ngvae_tools.workflows.export_latents import export_latents
+
+    found = export_latents(latents, output, overwrite=overwrite)
+    if as_json:
+        _print_json(found)
+    labels = f" and {plural(found.labels, 'label', 'labels')}" if found.labels else ""
+    terminal.say(
+        f"Wrote {plain(found.path)}: {plural(found.rows, 'row', 'rows')} of "
+        f"{plural(found.columns, 'column', 'columns')}{labels}, {count(found.bytes)} bytes."
+    )
+    for note in found.notes:
+        terminal.say(f"Note: {note}")
+
+
+def _print_json(found: object) -> None:
+    import dataclasses
+    import json
+
+    print(json.dumps(dataclasses.asdict(found), indent=2, allow_nan=False), flush=True)  # type: ignore[call-overload]
+
+
+def _described(found: LatentsDescription, *, every: bool) -> RenderableType:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from ngvae_tools.report.words import plain
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column()
+    grid.add_column(overflow="fold")
+    for label, value in _rows(found):
+        grid.add_row(Text(label), Text(plain(value)))
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for title in ("dimension", "bits", "entropy", "ratio", "step", "max error", "rms error / sd"):
+        table.add_column(title, justify="right")
+    shown = found.dimensions if every else found.dimensions[:SHOWN]
+    for cost in shown:
+        table.add_row(*_cells(cost))
+    hidden = len(found.dimensions) - len(shown)
+    more = [Text(f"{hidden} more dimensions: --every shows all.")] if hidden else []
+    return Group(grid, Text(), table, *more) if shown else grid
+
+
+def _cells(cost: DimensionCost) -> Iterator[str]:
+    from ngvae_tools.report.words import number
+
+    yield str(cost.dimension)
+    yield number(cost.bits)
+    yield number(cost.entropy)
+    yield number(cost.ratio)
+    yield number(cost.step)
+    yield number(cost.max_error)
+    yield number(cost.relative_error)
+
+
+def _rows(found: LatentsDescription) -> Iterator[tuple[str, str]]:
+    """A label and a value a line."""
+    from ngvae_tools.analysis.indices import indices
+    from ngvae_tools.report.words import count, number, plural
+
+    yield "file", found.path
+    yield "rows", f"{count(found.rows)}, identified by {found.identifiers}"
+    kept = [cost.dimension for cost in found.dimensions]
+    places = f" at {plural(found.positions, 'position', 'positions')}" if found.positions > 1 else ""
+    yield "dimensions", f"{len(kept)} of {found.latent_dim}{places}: {indices(kept)}"
+    yield "codec", f"{found.codec}, codes of {found.code_type}"
+    if found.distortion is None:
+        yield "distortion", "none: float32 as the encoder gave it"
+    else:
+        yield "distortion", f"{found.distortion:g} of the noise; steps follow the {found.steps_from}"
+    yield (
+        "bytes",
+        f"{count(found.bytes)}: codes {count(found.codes_bytes)}, identifiers {count(found.identifiers_bytes)}",
+    )
+    if found.labels:
+        names = ", ".join(f"{name} ({kind})" for name, kind in found.labels)
+        yield "labels", f"{names}: {count(found.labels_bytes)} bytes"
+    if found.bytes_per_image is not None:
+        without = number(found.bytes_per_image_without_identifiers)
+        yield "an image", f"{number(found.bytes_per_image)} bytes, {without} without identifiers and labels"
+    if found.over_entropy is not None:
+        yield "over entropy", f"{found.over_entropy:.3f} (the file less identifiers and labels, over that of its codes)"
+    yield "rule", f"{found.rule}, threshold {found.threshold:g}"
+    yield "family", found.family
+    yield "encoder", found.encoder_sha256
+    if found.decoder_sha256 is not None:
+        yield "decoder", found.decoder_sha256
+    for source in found.sources:
+        yield "source", f"{source.path} ({source.kind}), {plural(source.n_rows, 'row', 'rows')}"

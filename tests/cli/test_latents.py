@@ -1,0 +1,73 @@
+import json
+
+import latent_files
+import numpy as np
+import pytest
+
+from ngvae_tools.latents.reader import LatentFile
+
+HEAVY = {"numpy", "h5py", "onnxruntime", "pandas", "xarray", "pyarrow", "faiss", "anndata"}
+
+
+@pytest.fixture
+def latents(command_line):
+    """A latent file in the folder of the command line."""
+    values = np.random.default_rng(0).standard_normal((300, 3)).astype(np.float32)
+    labels = np.arange(300.0)[:, None]
+    latent_files.write(
+        command_line.folder / "latents.h5",
+        values,
+        latent_files.names_of(300, "paths"),
+        labels=labels,
+        factors=(("size", "continuous"),),
+    )
+    return command_line
+
+
+def test_help_loads_nothing_heavy(watch):
+    watched = watch()
+    for command in ((), ("info",), ("export",), ("verify",)):
+        found = watched.run("latents", *command, "--help")
+        assert found.returncode == 0
+        assert not HEAVY & watched.loaded
+
+
+def test_info(latents):
+    found = latents("latents", "info", "latents.h5")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert max(len(line) for line in found.stdout.splitlines()) <= 80
+    assert "3 of 7: 1, 3, 5" in found.stdout
+    assert "size (continuous)" in found.stdout
+    as_json = json.loads(latents("latents", "info", "latents.h5", "--json").stdout)
+    assert as_json["rows"] == 300
+    assert [row["dimension"] for row in as_json["dimensions"]] == [1, 3, 5]
+    assert latents("latents", "info", ".").stdout == found.stdout
+
+
+def test_verify(latents):
+    found = latents("latents", "verify", "latents.h5")
+    assert found.returncode == 0
+    assert found.stdout.startswith("OK: latents.h5")
+    path = latents.folder / "latents.h5"
+    data = bytearray(path.read_bytes())
+    data[int(LatentFile(path)._structure.arrays["codes"].offsets[0, 1]) + 10] ^= 16
+    path.write_bytes(data)
+    broken = latents("latents", "verify", "latents.h5")
+    assert (broken.returncode, broken.stdout) == (2, "")
+    assert broken.stderr.startswith("Error: latents.h5 is ")
+    assert len(broken.stderr.splitlines()) == 1
+
+
+def test_export(latents):
+    found = latents("latents", "export", "latents.h5", "x.csv")
+    assert (found.returncode, found.stdout) == (0, "")
+    assert found.stderr.startswith("Wrote x.csv: 300 rows of 3 columns and 1 label")
+    assert len((latents.folder / "x.csv").read_text().splitlines()) == 301
+    again = latents("latents", "export", "latents.h5", "x.csv")
+    assert (again.returncode, "--overwrite" in again.stderr) == (2, True)
+    printed = latents("latents", "export", "latents.h5", "x.csv", "--overwrite", "--json", "--quiet")
+    assert (json.loads(printed.stdout)["rows"], printed.stderr) == (300, "")
+    unknown = latents("latents", "export", "latents.h5", "x.doc")
+    assert (unknown.returncode, ".parquet" in unknown.stderr) == (2, True)
+    nothing = latents("latents", "info", "nowhere.h5")
+    assert (nothing.returncode, "no such file" in nothing.stderr) == (2, True)
