@@ -486,7 +486,8 @@ def _header(structure: Structure) -> LatentHeader:
             )
         n_rows = structure.arrays["identifiers"].shape[0]
         arrays = HeaderArrays(n_rows=n_rows, factors=factors, **{name: structure.whole(name) for name in names})
-        header = LatentHeader.parse(structure.attributes, arrays)
+        metadata = structure.whole("metadata")[0].decode()
+        header = LatentHeader.parse({**structure.attributes, "metadata": metadata}, arrays)
         if archived != (header.codec == "archive"):
             raise ValueError(f"the codec {header.codec}, but other data sets")  # noqa: TRY301
         codes = structure.arrays.get("codes")

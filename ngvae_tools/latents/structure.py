@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import h5py
 
 MOST_TEXT = 2**20
-"""Bytes of an attribute at most."""
+"""Bytes of an attribute, an identifier or the metadata at most."""
 
 _SLACK = 1024
 _LEAST_CHUNK = 8
@@ -37,7 +37,7 @@ _LEAST_CHUNK = 8
 _READS, _READ_BYTES = 200_000, 64 * 2**20
 
 _INTEGER, _FLOAT = (np.dtype("<i8"),), (np.dtype("<f8"),)
-TEXT_ATTRIBUTES = ("family", "rule", "encoder_sha256", "codes_sha256", "metadata")
+TEXT_ATTRIBUTES = ("family", "rule", "encoder_sha256", "codes_sha256")
 
 
 class _Refusal(Exception):  # noqa: N818 - it never leaves this module
@@ -224,6 +224,8 @@ class _Window(io.RawIOBase):
             raise OSError("it makes HDF5 read without end")
         data = self._file.read(self._position, len(view))
         view[: len(data)] = data
+        # HDF5 takes what lies beyond the end for zeros, and never looks at how much was read.
+        view[len(data) :] = bytes(len(view) - len(data))
         self._position += len(data)
         return len(data)
 
@@ -237,10 +239,12 @@ def _parts(path: Path, opened: FileBytes, file: h5py.File) -> Structure:
     arrays = {
         "identifiers": array("identifiers", "identifiers"),
         "dimensions": array("dimensions", _INTEGER),
+        "metadata": array("metadata", "text"),
         **{name: array(name, _FLOAT) for name in ("scale", "offset", "posterior_variance", "fill")},
     }
     (n_rows,), (columns,) = arrays["identifiers"].shape, arrays["dimensions"].shape
     expected: dict[str, tuple[int, ...]] = dict.fromkeys(("scale", "offset", "posterior_variance"), (columns,))
+    expected["metadata"] = (1,)
     blocks = None
     if _exists(file, "packed"):
         blocks = _bytes(opened, file, "packed")

@@ -7,6 +7,7 @@ Datasets, N rows of d columns, K latent dimensions, F labels:
 - `fill` (K,): the values that stand for the dimensions that are not kept.
 - `identifiers` (N,): relative paths as bytes of fixed length, or row numbers.
 - `factors` (F,), `labels` (N, F), where there are any.
+- `metadata` (1,): all else, as JSON.
 
 Each is cut into chunks of up to 4,096 rows of one column and deflated, so that every flipped bit is found. An archive
 has, in place of `codes`, the blocks `packed` of 65,536 rows of one column, where each ends (`packed_ends`) and its
@@ -334,6 +335,8 @@ def _describe(file: Any, header: LatentHeader) -> None:
     ):
         assert values.shape == (columns,), (name, values.shape)
         _write_array(file, name, values.astype(_FLOAT))
+    # As an attribute it would have no checksum: HDF5 keeps attributes of more than 64 KiB where there is none.
+    _write_array(file, "metadata", np.array([header.metadata().encode(TEXT)], np.bytes_))
     if header.factors:
         names = np.array([name.encode(TEXT) for name, _ in header.factors], np.bytes_)
         scales["factors"] = _write_array(file, "factors", names)
@@ -351,7 +354,6 @@ def _describe(file: Any, header: LatentHeader) -> None:
         ("rule", origin.rule),
         ("encoder_sha256", origin.encoder_sha256),
         ("codes_sha256", header.codes_sha256),
-        ("metadata", header.metadata()),
     ):
         _write_text(file, name, text)
 
