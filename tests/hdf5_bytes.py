@@ -86,9 +86,8 @@ def repair(data, block):
 
 
 def _fits(data, block):
-    return (
-        block.stop <= len(data)
-        and data[block.checksum : block.checksum + 4] == _checksum(data, block).to_bytes(4, "little")
+    return block.stop <= len(data) and data[block.checksum : block.checksum + 4] == _checksum(data, block).to_bytes(
+        4, "little"
     )
 
 

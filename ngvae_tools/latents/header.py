@@ -151,8 +151,8 @@ class LatentHeader:
         Raises:
             ValueError, TypeError, KeyError: They do not fit each other or the format.
         """
-        body = json.loads(attributes["metadata"])
-        positions, latent_dim = int(body["positions"]), int(body["latent_dim"])
+        body = json.loads(attributes["metadata"], parse_float=_finite, parse_constant=_finite)
+        positions, latent_dim = _whole(body["positions"]), _whole(body["latent_dim"])
         columns = len(arrays.dimensions)
         if positions < 1 or columns % positions or arrays.fill.shape != (latent_dim,):
             raise ValueError(
@@ -170,23 +170,21 @@ class LatentHeader:
             fill=arrays.fill,
             steps_from=_one_of(get_args(StepsFrom), body["steps_from"]),
             family=attributes["family"],
-            hyperparameters=dict(body["hyperparameters"]),
+            hyperparameters=_of_type(dict, body["hyperparameters"]),
             rule=attributes["rule"],
             threshold=float(attributes["threshold"]),
             encoder_sha256=attributes["encoder_sha256"],
-            decoder_sha256=body["decoder_sha256"],
-            distortion=body["distortion"],
-            preprocessing=dict(body["preprocessing"]),
-            sources=tuple(DataSource(**source) for source in body["sources"]),
-            versions=dict(body["versions"]),
+            decoder_sha256=_of_type(str, body["decoder_sha256"], optional=True),
+            distortion=None if body["distortion"] is None else _numbers([body["distortion"]], 1).item(),
+            preprocessing=_of_type(dict, body["preprocessing"]),
+            sources=tuple(_source(source) for source in _of_type(list, body["sources"])),
+            versions={name: _of_type(str, version) for name, version in _of_type(dict, body["versions"]).items()},
         )
         entropy = body["entropy_bits"]
         return cls(
             origin=origin,
             n_rows=arrays.n_rows,
-            coding=arrays.coding(
-                _code_type(body["code_type"]), np.tile(_numbers(body["shift"], len(kept)).astype(np.int64), positions)
-            ),
+            coding=arrays.coding(_code_type(body["code_type"]), np.tile(_shifts(body["shift"], len(kept)), positions)),
             codec=_one_of(get_args(Codec), body["codec"]),
             chunk_rows=_chunk_rows(body["chunk_rows"]),
             codes_sha256=attributes["codes_sha256"],
@@ -242,11 +240,49 @@ class HeaderArrays:
         return coding
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if not np.isfinite(value):
+        raise ValueError(f"{text} among the metadata")
+    return value
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} in place of a number of things")
+    return value
+
+
+def _of_type(kind: type, value: Any, *, optional: bool = False) -> Any:
+    if not (isinstance(value, kind) or (optional and value is None)):
+        raise TypeError(f"{value!r} in place of what is a {kind.__name__} in JSON")
+    return value
+
+
+def _source(body: Any) -> DataSource:
+    source = DataSource(**_of_type(dict, body))
+    _whole(source.n_rows)
+    for text in (source.path, source.kind, source.fingerprint):
+        _of_type(str, text)
+    if type(source.identifiers) not in {str, int}:
+        raise TypeError(f"{source.identifiers!r} before identifiers")
+    return source
+
+
 def _numbers(values: Any, count: int) -> Array:
+    if not all(type(value) in {int, float} for value in _of_type(list, values)):
+        raise TypeError(f"{values!r} in place of numbers")
     found = np.array(values, dtype=np.float64)
     if found.shape != (count,) or not np.isfinite(found).all():
         raise ValueError(f"{len(values)} numbers for {count} dimensions, or numbers that are not finite")
     return found
+
+
+def _shifts(values: Any, count: int) -> Integers:
+    found = _numbers(values, count)
+    if (found != np.rint(found)).any() or (np.abs(found) > MOST_STEPS).any():
+        raise ValueError("a shift that is no number of bits")
+    return found.astype(np.int64)
 
 
 def _code_type(name: Any) -> np.dtype[Any]:
@@ -260,7 +296,7 @@ def _chunk_rows(value: Any) -> int:
 
 
 def _one_of(allowed: tuple[Any, ...], value: Any) -> Any:
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{value!r} in place of one of {', '.join(allowed)}")
     return value
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ngvae_tools.errors import OptionError, RecordError, UnknownIdentifierError
-from ngvae_tools.factors import Factors
+from ngvae_tools.factors import KINDS, Factors
 from ngvae_tools.latents.archive import check_archive_codec, unpack_block
 from ngvae_tools.latents.coding import Codes
 from ngvae_tools.latents.header import FILE_NAME, HeaderArrays, LatentHeader
@@ -115,8 +115,8 @@ class LatentFile:
             self._checksums = self._archive_index("packed_crc32")
             blocks = self._structure.blocks
             steps = np.diff(self._ends, prepend=0)
-            if blocks is None or (steps < 0).any() or (len(steps) and self._ends[-1] > blocks.size):
-                raise unreadable(self.path, "blocks beyond its end")
+            if blocks is None or (steps <= 0).any() or (len(steps) and self._ends[-1] != blocks.size):
+                raise unreadable(self.path, "blocks that are empty, overlap or do not fill their place")
         self._scale, self._offset = self.header.coding.scale, self.header.coding.offset
         self._cache = _Cache(cache_bytes)
 
@@ -484,6 +484,8 @@ def _header(structure: Structure) -> LatentHeader:
                 (name.decode("utf-8", "surrogateescape"), kind)
                 for name, kind in zip(structure.whole("factors"), structure.kinds, strict=True)
             )
+            if not set(structure.kinds) <= set(KINDS):
+                raise ValueError(f"labels of the kinds {structure.kinds}")  # noqa: TRY301
         n_rows = structure.arrays["identifiers"].shape[0]
         arrays = HeaderArrays(n_rows=n_rows, factors=factors, **{name: structure.whole(name) for name in names})
         metadata = structure.whole("metadata")[0].decode()

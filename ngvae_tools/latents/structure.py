@@ -21,6 +21,7 @@ import numpy.typing as npt
 from ngvae_tools.errors import RecordError
 from ngvae_tools.files import FileBytes
 from ngvae_tools.latents.coding import CODE_TYPES
+from ngvae_tools.latents.gate import Gate, GateError
 from ngvae_tools.latents.header import CHUNK_ROWS, FORMAT, VERSION
 from ngvae_tools.latents.packing import DamagedError, unpack
 
@@ -34,14 +35,18 @@ _SLACK = 1024
 _LEAST_CHUNK = 8
 """Bytes of the smallest deflate stream, with its checksum."""
 
+_MOST_INFLATED = 1032
+"""Bytes that one byte of deflate becomes, at most."""
+
 _READS, _READ_BYTES = 200_000, 64 * 2**20
 
 _INTEGER, _FLOAT = (np.dtype("<i8"),), (np.dtype("<f8"),)
+_REMEDY = "write it again with select-latents, or restore it from a copy"
 TEXT_ATTRIBUTES = ("family", "rule", "encoder_sha256", "codes_sha256")
 
 
 class _Refusal(Exception):  # noqa: N818 - it never leaves this module
-    """What is wrong with a part of the file, in words."""
+    """What is wrong with a part of the file, and what to do where that is something else than usual, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,15 +149,18 @@ def read_structure(path: Path) -> Structure:
     """
     import h5py
 
+    window: _Window | None = None
+    found: tuple[str, ...]
     try:
         _check_is_file(path)
         opened = FileBytes(path)
-        with h5py.File(_Window(opened), "r") as file:
+        window = _Window(opened)
+        with h5py.File(window, "r") as file:
             return _parts(path, opened, file)
     except _Refusal as refusal:
-        raise unreadable(path, str(refusal)) from None
+        found = refusal.args
     except FileNotFoundError:
-        raise unreadable(path, "no such file") from None
+        found = ("no such file",)
     # A damaged file makes h5py raise any of these.
     except (
         OSError,
@@ -164,16 +172,19 @@ def read_structure(path: Path) -> Structure:
         MemoryError,
         OverflowError,
     ) as error:
-        raise unreadable(path, f"one that HDF5 cannot read ({str(error)[:200]})") from None
+        found = (window and window.refusal) or (f"one that HDF5 cannot read ({str(error)[:200]})",)
+    # Outside of the handlers: an error that remembers another one would keep h5py's objects alive with its traceback,
+    # and a process that ends before they do crashes.
+    raise unreadable(path, *found)
 
 
-def unreadable(path: Path, found: str) -> RecordError:
+def unreadable(path: Path, found: str, remedy: str = _REMEDY) -> RecordError:
     """The error of a file that is none of ours."""
     return RecordError(
         f"{path} is not a latent file that can be read",
         expected=f"an HDF5 file of format {FORMAT!r}, version {VERSION}, as ngvae-tools writes it",
         found=found,
-        remedy="write it again with select-latents, or restore it from a copy",
+        remedy=remedy,
     )
 
 
@@ -194,11 +205,14 @@ def _check_is_file(path: Path) -> None:
 
 
 class _Window(io.RawIOBase):
-    """A file as HDF5 may see it: to read, and only so much."""
+    """A file as HDF5 may see it: to read, only so much, and only what a latent file has."""
 
     def __init__(self, file: FileBytes) -> None:
         super().__init__()
         self._file = file
+        self._gate = Gate()
+        # Words alone: an exception here would be part of a circle that is never freed.
+        self.refusal: tuple[str, ...] = ()
         self._position = self._reads = 0
         # What describes the chunks grows with the file; what HDF5 reads of it, too.
         self._bytes = _READ_BYTES + file.size
@@ -221,11 +235,18 @@ class _Window(io.RawIOBase):
         self._reads += 1
         self._bytes -= len(view)
         if self._reads > _READS or self._bytes < 0:
-            raise OSError("it makes HDF5 read without end")
+            self.refusal = ("one that makes HDF5 read without end",)
+        if self.refusal:
+            raise OSError(self.refusal[0])
         data = self._file.read(self._position, len(view))
         view[: len(data)] = data
         # HDF5 takes what lies beyond the end for zeros, and never looks at how much was read.
         view[len(data) :] = bytes(len(view) - len(data))
+        try:
+            self._gate.check(self._position, bytes(view))
+        except GateError as error:
+            self.refusal = error.args
+            raise OSError(self.refusal[0]) from None
         self._position += len(data)
         return len(data)
 
@@ -270,7 +291,7 @@ def _attributes(file: h5py.File) -> dict[str, Any]:
         raise _Refusal(f"format {form!r}")
     version = _number(file, "version")
     if version > VERSION:
-        raise _Refusal(f"version {version:g}, which a newer ngvae-tools wrote: install that")
+        raise _Refusal(f"version {version:g}, which a newer ngvae-tools wrote", "install the newest ngvae-tools")
     if version != VERSION:
         raise _Refusal(f"version {version:g}, of before the format was settled")
     return {name: _text(file, name) for name in TEXT_ATTRIBUTES} | {"threshold": _number(file, "threshold")}
@@ -332,6 +353,11 @@ def _array(
     most = rows * dtype.itemsize
     if (offsets < 0).any() or (sizes > most + most // 64 + _SLACK).any() or (offsets + sizes > opened.size).any():
         raise _Refusal(f"{name} with chunks that are missing, too large or beyond the end of the file")
+    order = np.argsort(offsets, axis=None)
+    overlap = (offsets + sizes).flat[order[:-1]] > offsets.flat[order[1:]]
+    # With both, an array takes no more memory than so many times the file.
+    if overlap.any() or (sizes * _MOST_INFLATED + _SLACK < most).any():
+        raise _Refusal(f"{name} with chunks that overlap, or are too small for {rows} rows")
     return StoredArray(name, shape, dtype, rows, offsets, sizes)
 
 

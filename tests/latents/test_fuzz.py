@@ -21,7 +21,9 @@ def read_mutations(folder, first, stop):
     while first < stop:
         command = [sys.executable, latent_fuzz.__file__, str(folder), str(first), str(stop)]
         path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": path})
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": path}
+        )
         lines = [line.partition(" ") for line in done.stdout.splitlines()]
         found |= {int(seed): verdict for seed, _, verdict in lines}
         first += len(lines)
