@@ -124,7 +124,8 @@ def main():
         signal.setitimer(signal.ITIMER_REAL, SECONDS)
         verdict = judge(path, expected[kind], repaired=repaired)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        print(seed, verdict, flush=True)
+        sys.stdout.write(f"{seed} {verdict}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
