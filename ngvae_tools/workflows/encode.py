@@ -25,6 +25,9 @@ from ngvae_tools.workflows.shard_folder import ShardFolder
 
 Engine = Literal["local", "ray"]
 
+DESCRIPTION_BYTES = 16 * 2**10
+"""What of a result does not grow with the images."""
+
 
 @dataclass(frozen=True, slots=True)
 class EncodePlan:
@@ -197,7 +200,7 @@ class OpenPass:
             n_images=total,
             n_done=n_before,
             shard_bytes=total * (4 * values + 8),
-            result_bytes=total * 2 * values,
+            result_bytes=total * 4 * values + DESCRIPTION_BYTES,
             free_bytes=disk_usage(folder.output).free,
             notes=() if advice is None else (advice,),
         )

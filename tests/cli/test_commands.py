@@ -126,7 +126,7 @@ class TestSelectLatents:
         assert found.stdout == (tmp_path / "out" / "selection.json").read_text()
         plan, following = found.stderr.splitlines()
         assert plan == (
-            "50 images. Their latents take 1 kB of disk until the result is written, which takes 300 bytes at most, "
+            "50 images. Their latents take 1 kB of disk until the result is written, which takes 17 kB at most, "
             "the names of images apart."
         )
         assert following == "Next: ngvae-tools report out --html out/report.html"
@@ -135,7 +135,7 @@ class TestSelectLatents:
         assert record.equal_but_for_timings(library)
         assert (tmp_path / "out/latents.h5").read_bytes() == (tmp_path / "library/latents.h5").read_bytes()
         raw = json.loads(found.stdout)
-        assert (raw["format"], raw["version"]) == ("ngvae-tools/selection", 2)
+        assert (raw["format"], raw["version"]) == ("ngvae-tools/selection", 3)
         assert raw["selection"]["informative"] == list(record.selection.indices)
         assert raw["selection"]["count"] == len(record.selection.indices)
 
