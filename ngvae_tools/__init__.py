@@ -2,7 +2,8 @@
 
 `select_latents` analyses an encoder over a data set, `train` makes one, `report` reads what they wrote; `inspect` says
 what an ONNX file is, `compare` whether two data sets differ, and `prune` cuts a model down to a selection.
-`open_latents` reads the latents that were kept, and `export_latents` writes them for other programs.
+`open_latents` reads the latents that were kept, `export_latents` writes them for other programs, and `similar` finds
+images that are near each other in them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ngvae_tools.workflows.prune import prune
     from ngvae_tools.workflows.report import report
     from ngvae_tools.workflows.select import select_latents
+    from ngvae_tools.workflows.similar import index_latents, similar
     from ngvae_tools.workflows.sweep import sweep
     from ngvae_tools.workflows.train import train
 
@@ -33,12 +35,14 @@ __all__ = [
     "describe_latents",
     "encode_part",
     "export_latents",
+    "index_latents",
     "inspect",
     "merge",
     "open_latents",
     "prune",
     "report",
     "select_latents",
+    "similar",
     "sweep",
     "train",
     "verify_latents",
@@ -47,6 +51,7 @@ __all__ = [
 _PLACES = {name: f"workflows.{name}" for name in __all__[1:]} | {
     "select_latents": "workflows.select",
     "encode_part": "workflows.merge",
+    "index_latents": "workflows.similar",
     "verify_latents": "workflows.describe_latents",
     "open_latents": "latents.reader",
 }

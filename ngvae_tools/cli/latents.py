@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -106,6 +106,73 @@ def export(
     )
     for note in found.notes:
         terminal.say(f"Note: {note}")
+
+
+@app.command()
+@guarded
+def index(
+    context: typer.Context,
+    latents: Latents,
+    as_json: AsJson = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    log_file: LogFile = None,
+) -> None:
+    """Build an index beside a latent file, with which `similar` searches millions of images faster."""
+    terminal = Terminal(context, quiet=quiet, log_file=log_file)
+    from ngvae_tools.report.words import count, plain, plural
+    from ngvae_tools.workflows.similar import index_latents
+
+    found = index_latents(latents, overwrite=overwrite)
+    if as_json:
+        _print_json(found)
+    terminal.say(
+        f"Wrote {plain(found.path)}: {plural(found.rows, 'row', 'rows')} in {plural(found.cells, 'cell', 'cells')}, "
+        f"{count(found.bytes)} bytes."
+    )
+
+
+@app.command()
+@guarded
+def similar(
+    context: typer.Context,
+    latents: Latents,
+    image: Annotated[
+        str, typer.Argument(help="An identifier of the latent file, or the path of an image.", metavar="ID|IMAGE")
+    ],
+    encoder: Annotated[
+        Path | None,
+        typer.Option(help="The encoder that made the latents (ONNX) or its run, for an image that is not among them."),
+    ] = None,
+    count: Annotated[int, typer.Option(help="How many images.", min=1)] = 10,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compare with all images, although there is an index.")
+    ] = False,
+    device: Annotated[Literal["auto", "cpu", "cuda", "tensorrt"], typer.Option(help="Device of the encoder.")] = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    log_file: LogFile = None,
+) -> None:
+    """Name the images whose latents are nearest, in standard deviations of the posterior's noise."""
+    terminal = Terminal(context, quiet=quiet, log_file=log_file)
+    from rich.table import Table
+    from rich.text import Text
+
+    from ngvae_tools.report.words import number, plain
+    from ngvae_tools.workflows.similar import similar as find
+
+    found = find(latents, image, encoder=encoder, count=count, exact=exact, device=device)
+    for note in found.notes:
+        terminal.say(f"Note: {note}")
+    if as_json:
+        _print_json(found)
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("distance", justify="right")
+    table.add_column("image", overflow="fold")
+    for near in found.images:
+        table.add_row(number(near.distance), Text(plain(near.identifier)))
+    terminal.show(table)
 
 
 def _print_json(found: object) -> None:

@@ -3,7 +3,8 @@
 It is an inverted file with flat vectors (IVF Flat): the latents, in units of the posterior's noise, are sorted into
 about 4 sqrt(N) cells by k-means, and a query is compared with all rows of the 32 cells that are nearest to it. The
 other common choice, a graph (HNSW), answers faster in hundreds of dimensions; a latent space of few informative
-dimensions has no need of it: for 1,000,000 rows of 7 columns it took 172 MB in place of 36, and 20 times as long to build.
+dimensions has no need of it: for 1,000,000 rows of 7 columns it took 172 MB in place of 36, and 30 times as long to
+build.
 
 The file beside the latents, `latents.h5.index`, starts with a line of JSON that names the latents it belongs to; then
 follows the index as faiss writes it. An index holds nothing that the latent file does not; it can be deleted at any

@@ -22,7 +22,7 @@ from ngvae_tools.latents.coding import Codes
 from ngvae_tools.latents.header import FILE_NAME, HeaderArrays, LatentHeader
 from ngvae_tools.latents.packing import DamagedError
 from ngvae_tools.latents.structure import Structure, damaged, read_structure, unreadable
-from ngvae_tools.latents.tables import to_pandas, to_xarray
+from ngvae_tools.latents.tables import texts, to_pandas, to_xarray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -400,7 +400,7 @@ class LatentFile:
                 row = place if self._order is None else int(self._order[place])
                 if names[row] == wanted:
                     return row
-        example = f", such as {names[0]!r}" if len(names) else ""
+        example = f", such as {texts(names[:1])[0]}" if len(names) else ""
         raise UnknownIdentifierError(
             f"{self.path} has no image {identifier!r}",
             expected=f"a {'row number' if numbers else 'relative path'} of the data set{example}",

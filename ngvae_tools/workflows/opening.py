@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ngvae_tools.contract import Resize
@@ -13,6 +14,8 @@ from ngvae_tools.run import CONFIG_NAME, ENCODER_NAME
 
 LOOKED_AT = 64
 """Images whose float samples are looked at for their range."""
+
+_BROUGHT = ": they are brought from 0 to 1 to "
 
 
 def encoder_of(model: Path) -> Path:
@@ -63,8 +66,15 @@ def fit_floats(session: EncoderSession, dataset: ImageDataset) -> tuple[str, ...
     seen = f"The float samples lie between {least:.3g} and {most:.3g} in the first {len(images)} images"
     if least >= 0 and most <= 1:
         session.scale_floats()
-        scaled = "" if (low, high) == (0.0, 1.0) else f": they are brought from 0 to 1 to {low:g} to {high:g}"
+        scaled = "" if (low, high) == (0.0, 1.0) else f"{_BROUGHT}{low:g} to {high:g}"
         return (f"{seen}{scaled}.",)
     slack = 0.01 * (high - low)
     doubt = "" if low - slack <= least and most <= high + slack else f", beyond {low:g} to {high:g}: see --input-range"
     return (f"{seen} and are given to the encoder as they are{doubt}.",)
+
+
+def floats_as_before(session: EncoderSession, said: Sequence[str]) -> tuple[str, ...]:
+    """Give float samples to an encoder as an earlier pass did, by what `fit_floats` said then; returned again."""
+    if any(_BROUGHT in sentence for sentence in said):
+        session.scale_floats()
+    return tuple(said)

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import latent_files
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 
 from ngvae_tools.latents.reader import LatentFile
 
+SAMPLE = Path(__file__).parents[2] / "sample_data"
 HEAVY = {"numpy", "h5py", "onnxruntime", "pandas", "xarray", "pyarrow", "faiss", "anndata"}
 
 
@@ -26,7 +28,7 @@ def latents(command_line):
 
 def test_help_loads_nothing_heavy(watch):
     watched = watch()
-    for command in ((), ("info",), ("export",), ("verify",)):
+    for command in ((), ("info",), ("export",), ("verify",), ("index",), ("similar",)):
         found = watched.run("latents", *command, "--help")
         assert found.returncode == 0
         assert not HEAVY & watched.loaded
@@ -71,3 +73,38 @@ def test_export(latents):
     assert (unknown.returncode, ".parquet" in unknown.stderr) == (2, True)
     nothing = latents("latents", "info", "nowhere.h5")
     assert (nothing.returncode, "no such file" in nothing.stderr) == (2, True)
+
+
+def test_similar_and_index(latents):
+    found = latents("latents", "similar", "latents.h5", "17.png", "--count", "3")
+    assert (found.returncode, found.stderr) == (0, "")
+    head, *rows = found.stdout.splitlines()
+    assert (head.split(), len(rows)) == (["distance", "image"], 3)
+    distances = [float(row.split()[0]) for row in rows]
+    assert distances == sorted(distances)
+    printed = json.loads(latents("latents", "similar", "latents.h5", "17.png", "--count", "3", "--json").stdout)
+    assert [near["identifier"] for near in printed["images"]] == [row.split()[1] for row in rows]
+    assert (printed["row"] is None, printed["indexed"]) == (False, False)
+
+    pytest.importorskip("faiss")
+    built = latents("latents", "index", "latents.h5")
+    assert (built.returncode, built.stdout) == (0, "")
+    assert built.stderr.startswith("Wrote latents.h5.index: 300 rows in 7 cells")
+    assert latents("latents", "index", "latents.h5").returncode == 2
+    again = json.loads(latents("latents", "similar", ".", "17.png", "--count", "3", "--json").stdout)
+    assert again["indexed"]
+    assert again["images"] == printed["images"]
+    nothing = latents("latents", "similar", "latents.h5", "nope")
+    assert (nothing.returncode, nothing.stdout) == (2, "")
+    assert nothing.stderr.startswith("Error: latents.h5 has no image 'nope'")
+
+
+def test_similar_encodes_an_image(command_line):
+    assert command_line("select-latents", SAMPLE / "encoder.onnx", SAMPLE / "sprites", "-o", "out").returncode == 0
+    options = ("--encoder", SAMPLE / "encoder.onnx", "--count", "1", "--json")
+    found = command_line("latents", "similar", "out", SAMPLE / "sprites" / "042.png", *options)
+    assert found.returncode == 0
+    (near,) = json.loads(found.stdout)["images"]
+    assert near["identifier"] == "042.png"
+    refused = command_line("latents", "similar", "out", SAMPLE / "sprites" / "042.png")
+    assert (refused.returncode, "--encoder" in refused.stderr) == (2, True)
