@@ -65,7 +65,9 @@ def to_pandas(file: LatentFile) -> pd.DataFrame:
     """
     pandas = optional("pandas", extra="tables")
     names = column_names(file.header.origin)
-    index = pandas.Index(_index(file.identifiers), name="identifier")
+    identifiers = _index(file.identifiers)
+    # Named, since pandas 3 would look for a type of text, which holds no surrogate escapes.
+    index = pandas.Index(identifiers, dtype=identifiers.dtype, name="identifier")
     frame: pd.DataFrame = pandas.DataFrame(file.to_numpy(), index=index, columns=pandas.Index(names, dtype=object))
     labels = file.labels
     if labels is not None:

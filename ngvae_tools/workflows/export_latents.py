@@ -157,10 +157,8 @@ def _write_csv(path: Path, file: LatentFile) -> tuple[str, ...]:
         writer = csv.writer(sink, lineterminator="\n")
         writer.writerow(["identifier", *names, *known])
         for values, identifiers, labels in _rows(file):
-            numbers = values.astype(np.str_).tolist()
-            of_labels = [["" if value != value else repr(value) for value in row] for row in labels.tolist()]  # noqa: PLR0124
-            for name, row, more in zip(texts(identifiers), numbers, of_labels, strict=True):
-                writer.writerow([name, *row, *more])
+            columns = [*map(_written, values.T), *map(_written, labels.T)]
+            writer.writerows(zip(texts(identifiers), *columns, strict=True))
     escaped = _not_utf8(file)
     return (f"{escaped:,} paths are not UTF-8: the file holds their bytes.",) if escaped else ()
 
@@ -211,6 +209,14 @@ def _put_array(
     sink.write(head.getvalue())
     for piece in pieces:
         sink.write(np.ascontiguousarray(piece, dtype).tobytes())
+
+
+def _written(column: npt.NDArray[np.floating[Any]]) -> list[str]:
+    """Numbers (n,) with as few digits as tell them apart, nothing for NaN; few differ where they were quantised."""
+    distinct, places = np.unique(column, return_inverse=True)
+    words = np.array(["" if text == "nan" else text for text in distinct.astype(np.str_).tolist()], object)
+    found: list[str] = words[places].tolist()
+    return found
 
 
 def _names(file: LatentFile) -> tuple[list[str], list[str]]:

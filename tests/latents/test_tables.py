@@ -155,6 +155,12 @@ class TestTorch:
         assert (torch.cat(batches).numpy() == file.to_numpy()).all()
 
 
+@pytest.mark.parametrize("codec", ["deflate", "archive"])
+def test_tables_of_either_codec(opened, codec):
+    file = opened(5000, 2, codec=codec)
+    assert (file.to_pandas().to_numpy() == file.to_xarray().latents.to_numpy()).all()
+
+
 def test_pandas_keeps_text_as_objects(opened):
     frame = opened(5, 1, "paths").to_pandas()
     assert frame.index.dtype == object
