@@ -175,7 +175,7 @@ class LatentHeader:
             threshold=float(attributes["threshold"]),
             encoder_sha256=attributes["encoder_sha256"],
             decoder_sha256=_of_type(str, body["decoder_sha256"], optional=True),
-            distortion=None if body["distortion"] is None else _numbers([body["distortion"]], 1).item(),
+            distortion=None if body["distortion"] is None else _share(body["distortion"]),
             preprocessing=_of_type(dict, body["preprocessing"]),
             sources=tuple(_source(source) for source in _of_type(list, body["sources"])),
             versions={name: _of_type(str, version) for name, version in _of_type(dict, body["versions"]).items()},
@@ -230,8 +230,9 @@ class HeaderArrays:
                 raise ValueError("a scale or offset that is no number, or no scale above 0")
             if shift.size and not 0 <= shift.min() <= shift.max() < 8 * dtype.itemsize:
                 raise ValueError("a shift beyond the bits of a code")
-            step = np.ldexp(self.scale, shift)
-            base = np.rint(self.offset / step)
+            with np.errstate(over="ignore", invalid="ignore"):
+                step = np.ldexp(self.scale, shift)
+                base = np.rint(self.offset / step)
             if base.size and not np.abs(base).max() < MOST_STEPS:
                 raise ValueError("an offset beyond what a grid has")
             coding = Coding(dtype, step, base.astype(np.int64), shift)
@@ -251,6 +252,13 @@ def _whole(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise ValueError(f"{value!r} in place of a number of things")
     return value
+
+
+def _share(value: Any) -> float:
+    found = float(_numbers([value], 1)[0])
+    if found <= 0:
+        raise ValueError(f"{value!r} in place of a number above 0")
+    return found
 
 
 def _of_type(kind: type, value: Any, *, optional: bool = False) -> Any:
@@ -273,14 +281,14 @@ def _numbers(values: Any, count: int) -> Array:
     if not all(type(value) in {int, float} for value in _of_type(list, values)):
         raise TypeError(f"{values!r} in place of numbers")
     found = np.array(values, dtype=np.float64)
-    if found.shape != (count,) or not np.isfinite(found).all():
-        raise ValueError(f"{len(values)} numbers for {count} dimensions, or numbers that are not finite")
+    if found.shape != (count,) or not (np.isfinite(found) & (found >= 0)).all():
+        raise ValueError(f"{len(values)} numbers for {count} dimensions, or numbers below 0 or not finite")
     return found
 
 
 def _shifts(values: Any, count: int) -> Integers:
     found = _numbers(values, count)
-    if (found != np.rint(found)).any() or (np.abs(found) > MOST_STEPS).any():
+    if (found != np.rint(found)).any() or (found > MOST_STEPS).any():
         raise ValueError("a shift that is no number of bits")
     return found.astype(np.int64)
 

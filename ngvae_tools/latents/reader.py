@@ -101,7 +101,8 @@ class LatentFile:
     def __init__(
         self, path: str | os.PathLike[str], *, dtype: npt.DTypeLike = np.float32, cache_bytes: int = CACHE_BYTES
     ) -> None:
-        self.path = Path(path) / FILE_NAME if Path(path).is_dir() else Path(path)
+        # Unlike that of `Path`, this finds no fault with names that are too long.
+        self.path = Path(path) / FILE_NAME if os.path.isdir(path) else Path(path)  # noqa: PTH112
         self.dtype = np.dtype(dtype)
         if self.dtype not in {np.dtype(np.float32), np.dtype(np.float64)}:
             raise OptionError(

@@ -347,8 +347,9 @@ def _array(
     if [each[0] for each in filters] != expected or (len(filters) > 1 and filters[0][2] != (dtype.itemsize,)):
         raise _Refusal(f"{name} behind other filters than shuffle and deflate")
     counts = (-(-shape[0] // rows), shape[1] if axes > 1 else 1)
-    if counts[0] * counts[1] > opened.size // _LEAST_CHUNK:
-        raise _Refusal(f"{name} of shape {shape}, more than {opened.size:,} bytes can hold")
+    # The first finds out without looking; to count them, HDF5 looks at all there might be.
+    if counts[0] * counts[1] > opened.size // _LEAST_CHUNK or found.get_num_chunks() != counts[0] * counts[1]:
+        raise _Refusal(f"{name} of shape {shape}, more than what {opened.size:,} bytes hold")
     offsets, sizes = _chunks(found, rows, counts)
     most = rows * dtype.itemsize
     if (offsets < 0).any() or (sizes > most + most // 64 + _SLACK).any() or (offsets + sizes > opened.size).any():
