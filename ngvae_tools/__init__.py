@@ -3,7 +3,7 @@
 `select_latents` analyses an encoder over a data set, `train` makes one, `report` reads what they wrote; `inspect` says
 what an ONNX file is, `compare` whether two data sets differ, and `prune` cuts a model down to a selection.
 `open_latents` reads the latents that were kept, `export_latents` writes them for other programs, and `similar` finds
-images that are near each other in them.
+images that are near each other in them; `append_latents` and `merge_latents` make larger files of them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ngvae_tools.latents.reader import open_latents
     from ngvae_tools.workflows.benchmark import benchmark
+    from ngvae_tools.workflows.combining import append_latents, merge_latents
     from ngvae_tools.workflows.compare import compare
     from ngvae_tools.workflows.describe_latents import describe_latents, verify_latents
     from ngvae_tools.workflows.export_latents import export_latents
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "__version__",
+    "append_latents",
     "benchmark",
     "compare",
     "describe_latents",
@@ -38,6 +40,7 @@ __all__ = [
     "index_latents",
     "inspect",
     "merge",
+    "merge_latents",
     "open_latents",
     "prune",
     "report",
@@ -51,6 +54,8 @@ __all__ = [
 _PLACES = {name: f"workflows.{name}" for name in __all__[1:]} | {
     "select_latents": "workflows.select",
     "encode_part": "workflows.merge",
+    "append_latents": "workflows.combining",
+    "merge_latents": "workflows.combining",
     "index_latents": "workflows.similar",
     "verify_latents": "workflows.describe_latents",
     "open_latents": "latents.reader",

@@ -1,4 +1,4 @@
-"""`ngvae-tools latents`: what a latent file is, its values elsewhere, and images that are near each other in it."""
+"""`ngvae-tools latents`: what a latent file is, its values elsewhere, images that are near each other, and more rows."""
 
 from __future__ import annotations
 
@@ -7,13 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ngvae_tools.cli.terminal import LogFile, Overwrite, Quiet, Terminal, guarded
+from ngvae_tools.cli.terminal import (
+    FINISHED_WITH_REJECTED,
+    DatasetKey,
+    LogFile,
+    Overwrite,
+    Quiet,
+    Terminal,
+    guarded,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.console import RenderableType
 
+    from ngvae_tools.workflows.combining import Combined
     from ngvae_tools.workflows.describe_latents import DimensionCost, LatentsDescription
 
 SHOWN = 40
@@ -23,7 +32,7 @@ Latents = Annotated[Path, typer.Argument(help="A latent file, or the output fold
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout, nothing else.")]
 
 app = typer.Typer(
-    help="Describe, check, export and search the latents that select-latents kept.",
+    help="Describe, check, export, search and extend the latents that select-latents kept.",
     rich_markup_mode=None,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -173,6 +182,77 @@ def similar(
     for near in found.images:
         table.add_row(number(near.distance), Text(plain(near.identifier)))
     terminal.show(table)
+
+
+@app.command()
+@guarded
+def append(
+    context: typer.Context,
+    latents: Latents,
+    data: Annotated[str, typer.Argument(help="New images: a folder, file or store, or its URL.", metavar="DATA")],
+    encoder: Annotated[Path, typer.Option(help="The encoder that made the file (ONNX), or its run.")],
+    prefix: Annotated[str, typer.Option(help="Put before the new images' paths.")] = "",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file [default: replace FILE].")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Workers [default: all processors].", min=1)] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda", "tensorrt"], typer.Option(help="Device of the encoder.")] = "auto",
+    dataset_key: DatasetKey = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    log_file: LogFile = None,
+) -> None:
+    """Encode new images as those of a latent file were, and add them to it on the same steps."""
+    terminal = Terminal(context, quiet=quiet, log_file=log_file)
+    from ngvae_tools.cli.encoding import encoding_progress, say_plan
+    from ngvae_tools.workflows.combining import append_latents
+
+    with encoding_progress(terminal) as on_progress:
+        found = append_latents(
+            latents,
+            data,
+            encoder,
+            prefix=prefix,
+            output=output,
+            workers=workers,
+            device=device,
+            dataset_key=dataset_key,
+            overwrite=overwrite,
+            on_plan=lambda plan: say_plan(terminal, plan),
+            on_progress=on_progress,
+        )
+    _say_combined(terminal, found)
+    if found.n_rejected:
+        terminal.say(f"{found.n_rejected:,} images could not be used; {found.rejected} says why.")
+        raise typer.Exit(FINISHED_WITH_REJECTED)
+
+
+@app.command()
+@guarded
+def merge(
+    context: typer.Context,
+    latents: Annotated[list[Path], typer.Argument(help="Latent files or output folders.", metavar="FILE...")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
+    prefix: Annotated[
+        list[str] | None, typer.Option(help="Put before a file's paths; once for each file, '' for none.")
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    log_file: LogFile = None,
+) -> None:
+    """Put latent files of one encoder together, on the steps of the first."""
+    terminal = Terminal(context, quiet=quiet, log_file=log_file)
+    from ngvae_tools.workflows.combining import merge_latents
+
+    _say_combined(terminal, merge_latents(latents, output, prefixes=prefix or (), overwrite=overwrite))
+
+
+def _say_combined(terminal: Terminal, found: Combined) -> None:
+    from ngvae_tools.report.words import plain, plural
+
+    terminal.say(f"Wrote {plain(found.path)}: {plural(found.n_rows, 'row', 'rows')}, {found.n_added:,} of them added.")
+    for note in found.notes:
+        terminal.say(f"Note: {note}")
 
 
 def _print_json(found: object) -> None:

@@ -69,7 +69,7 @@ class TestHelpAndVersion:
     def test_every_command_has_help(self, command_line, command):
         found = command_line(command, "--help")
         assert found.returncode == 0
-        assert "--quiet" in found.stdout
+        assert ("--quiet" in found.stdout) != (command == "latents")  # a group, whose own commands have it
 
 
 class TestTorch:

@@ -28,7 +28,7 @@ def latents(command_line):
 
 def test_help_loads_nothing_heavy(watch):
     watched = watch()
-    for command in ((), ("info",), ("export",), ("verify",), ("index",), ("similar",)):
+    for command in ((), ("info",), ("export",), ("verify",), ("index",), ("similar",), ("append",), ("merge",)):
         found = watched.run("latents", *command, "--help")
         assert found.returncode == 0
         assert not HEAVY & watched.loaded
@@ -108,3 +108,30 @@ def test_similar_encodes_an_image(command_line):
     assert near["identifier"] == "042.png"
     refused = command_line("latents", "similar", "out", SAMPLE / "sprites" / "042.png")
     assert (refused.returncode, "--encoder" in refused.stderr) == (2, True)
+
+
+def test_append_and_merge(command_line):
+    encoder, data = SAMPLE / "encoder.onnx", SAMPLE / "sprites.h5"
+    assert command_line("select-latents", encoder, data, "-o", "out").returncode == 0
+    found = command_line("latents", "append", "out", data, "--encoder", encoder, "-o", "more.h5")
+    assert found.returncode == 0, found.stderr
+    assert "Wrote more.h5: 512 rows, 256 of them added." in found.stderr
+    found = command_line("latents", "merge", "out", "more.h5", "-o", "all.h5")
+    assert found.returncode == 0, found.stderr
+    with LatentFile(command_line.folder / "all.h5") as file:
+        assert file.identifiers.tolist() == list(range(768))
+        np.testing.assert_array_equal(file[:256], file[512:])
+    found = command_line("latents", "merge", "out", "more.h5", "-o", "all.h5")
+    assert (found.returncode, found.stdout) == (2, "")
+    assert "already exists" in found.stderr
+
+
+def test_append_says_what_was_rejected(command_line, as_pngs):
+    encoder = SAMPLE / "encoder.onnx"
+    assert command_line("select-latents", encoder, SAMPLE / "sprites", "-o", "out").returncode == 0
+    new = as_pngs(command_line.folder / "new", np.zeros((3, 32, 32, 3), np.uint8))
+    (new / "broken.png").write_bytes(b"no")
+    found = command_line("latents", "append", "out", "new", "--encoder", encoder, "--prefix", "new/")
+    assert found.returncode == 3, found.stderr
+    assert "1 images could not be used; out/latents.h5.rejected.jsonl says why." in found.stderr
+    assert len(LatentFile(command_line.folder / "out")) == 259
