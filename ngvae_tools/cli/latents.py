@@ -1,4 +1,4 @@
-"""`ngvae-tools latents`: what a latent file is, its values elsewhere, images that are near each other, and more rows."""
+"""`ngvae-tools latents`: what a latent file is, its values elsewhere, images near each other in it, and more rows."""
 
 from __future__ import annotations
 
