@@ -10,8 +10,9 @@ The format: https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+_SUPERBLOCK_BYTES = 48
 _NOWHERE = b"\xff" * 8
 
 _MESSAGES = {0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x08, 0x0A, 0x0B, 0x0C, 0x10, 0x15}
@@ -27,6 +28,7 @@ _SINGLE_CHUNK, _FIXED_ARRAY = b"\x01", b"\x03"
 _TREE = struct.pack("<4sBBIHHBB", b"BTHD", 0, 5, 512, 11, 0, 100, 40)
 """Start of the B-tree of many links: of one leaf, 11 bytes a link."""
 
+_PAGE_BITS = 10
 _HEAP_BYTES = 512
 _MOST_LINKS = (_HEAP_BYTES - 10) // 11
 _HEAP = struct.Struct("<4sBHHBIQ8sQQQQQQQQQQHQQHHQH")
@@ -41,7 +43,19 @@ class Gate:
 
     def __init__(self) -> None:
         self._links = 0
-        self._in_index = False
+        self._index = (0, 0, 0)
+        self._pages: list[tuple[int, int, int]] = []
+        self._checks: dict[bytes, Callable[[int, bytes], None]] = {
+            b"\x89HDF": _check_superblock,
+            b"OHDR": _check_messages,
+            b"OCHK": _check_messages,
+            b"BTHD": self._check_tree,
+            b"BTLF": self._check_leaf,
+            b"FRHP": _check_heap,
+            b"FHDB": _nothing,
+            b"FAHD": self._check_index,
+            b"FADB": self._check_entries,
+        }
 
     def check(self, position: int, data: bytes) -> None:
         """Let what was read pass.
@@ -49,27 +63,43 @@ class Gate:
         Raises:
             GateError: HDF5 must not see it.
         """
-        kind = data[:4]
-        if kind == b"\x89HDF":
-            if len(data) >= 48:
-                _check_superblock(data)
-        elif position == 0:
-            raise GateError("no HDF5 file")
-        elif kind in {b"OHDR", b"OCHK"}:
-            _check_messages(data)
-        elif kind == b"BTHD":
-            self._links = _links_of(data)
-        elif kind == b"BTLF":
-            _check_leaf(data, self._links)
-        elif kind == b"FRHP":
-            _check_heap(data)
-        elif kind not in {b"FHDB", b"FAHD", b"FADB"} and not self._in_index:
-            # Only the pages of a long index of chunks have no signature, and they follow it.
-            raise GateError(f"an HDF5 file of another structure ({kind!r})")
-        self._in_index = kind == b"FADB" or (self._in_index and not kind.isalpha())
+        if any(_is_page(position, len(data), *pages) for pages in self._pages):
+            return
+        check = self._checks.get(data[:4])
+        if check is None:
+            what = f"an HDF5 file of another structure ({data[:4]!r})" if position else "no HDF5 file"
+            raise GateError(what)
+        check(position, data)
+
+    def _check_tree(self, _: int, tree: bytes) -> None:
+        self._links = _links_of(tree)
+
+    def _check_leaf(self, _: int, leaf: bytes) -> None:
+        if len(leaf) < 6 + 11 * self._links:
+            raise GateError("an HDF5 file of another structure (links)")
+        for k in range(self._links):
+            kind, offset, size = struct.unpack_from("<BIH", leaf, 10 + 11 * k)
+            if kind or offset + size > _HEAP_BYTES:
+                raise GateError("an HDF5 file of another structure (links)")
+
+    def _check_index(self, _: int, header: bytes) -> None:
+        self._index = _index_of(header)
+
+    def _check_entries(self, position: int, entries: bytes) -> None:
+        entry, in_page, count = self._index
+        if count > in_page:
+            # The pages of a long index follow it, and have no signature.
+            self._pages.append((position + len(entries), in_page * entry, count * entry))
 
 
-def _check_superblock(data: bytes) -> None:
+def _nothing(_: int, __: bytes) -> None:
+    """The block of a heap: names and addresses, found by what was checked."""
+
+
+def _check_superblock(_: int, data: bytes) -> None:
+    if len(data) < _SUPERBLOCK_BYTES:
+        # HDF5 looks for the signature first.
+        return
     version, offset_bytes, length_bytes, flags, base, extension = struct.unpack_from("<4BQ8s", data, 8)
     if version != 3 or (offset_bytes, length_bytes, base, extension) != (8, 8, 0, _NOWHERE):
         raise GateError("an HDF5 file of another structure (its superblock)")
@@ -80,7 +110,7 @@ def _check_superblock(data: bytes) -> None:
         )
 
 
-def _check_messages(data: bytes) -> None:
+def _check_messages(_: int, data: bytes) -> None:
     """The messages of an object."""
     for kind, flags, body in _messages(data):
         if kind not in _MESSAGES or flags & _SHARED:
@@ -123,6 +153,23 @@ def _is_known(layout: bytes) -> bool:
     return (layout[0], layout[1]) == (4, _CHUNKED) and index in {_SINGLE_CHUNK, _FIXED_ARRAY}
 
 
+def _index_of(header: bytes) -> tuple[int, int, int]:
+    """Bytes of an entry of an index of chunks, entries of a page, and of all."""
+    if len(header) < 28:
+        raise GateError("an HDF5 file of another structure (index)")
+    entry, page_bits, entries = struct.unpack_from("<BBQ", header, 6)
+    # An address, a size and a mask.
+    if not 8 <= entry <= 20 or page_bits != _PAGE_BITS:
+        raise GateError("an HDF5 file of another structure (index)")
+    return int(entry), 1 << page_bits, int(entries)
+
+
+def _is_page(position: int, size: int, start: int, page: int, entries: int) -> bool:
+    """Whether a page of an index is read: so many bytes of entries, and a checksum."""
+    number, rest = divmod(position - start, page + 4)
+    return number >= 0 and rest == 0 and 4 < size == min(page, entries - number * page) + 4
+
+
 def _links_of(tree: bytes) -> int:
     """Number of links that a B-tree finds."""
     if len(tree) < 38 or not tree.startswith(_TREE):
@@ -133,14 +180,7 @@ def _links_of(tree: bytes) -> int:
     return int(links)
 
 
-def _check_leaf(leaf: bytes, links: int) -> None:
-    for k in range(links):
-        _, kind, offset, size = struct.unpack_from("<IBIH", leaf, 6 + 11 * k)
-        if kind or offset + size > _HEAP_BYTES:
-            raise GateError("an HDF5 file of another structure (links)")
-
-
-def _check_heap(heap: bytes) -> None:
+def _check_heap(_: int, heap: bytes) -> None:
     """A heap of one block, of 512 bytes."""
     if len(heap) < _HEAP.size:
         raise GateError("an HDF5 file of another structure (heap)")
