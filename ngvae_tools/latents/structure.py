@@ -28,8 +28,10 @@ from ngvae_tools.latents.packing import DamagedError, unpack
 if TYPE_CHECKING:
     import h5py
 
-MOST_TEXT = 2**20
-"""Bytes of an attribute, an identifier or the metadata at most."""
+MOST_TEXT = 2**26
+"""Bytes of an identifier or the metadata at most."""
+
+_MOST_ATTRIBUTE = 2**16
 
 _SLACK = 1024
 _LEAST_CHUNK = 8
@@ -413,7 +415,7 @@ def _attribute(place: Any, name: str, fits: Callable[[Any], bool]) -> Any:
     if not h5py.h5a.exists(place.id, name.encode()):
         raise _Refusal(f"no {name}")
     found = h5py.h5a.open(place.id, name.encode())
-    if found.shape != () or not 0 < found.get_storage_size() <= MOST_TEXT or not fits(found.get_type()):
+    if found.shape != () or not 0 < found.get_storage_size() <= _MOST_ATTRIBUTE or not fits(found.get_type()):
         raise _Refusal(f"{name} of another type or size")
     return place.attrs[name]
 
