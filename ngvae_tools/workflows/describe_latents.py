@@ -23,8 +23,8 @@ class DimensionCost:
         step: Width of a step; None where nothing was rounded.
         max_error: Largest error of quantisation.
         relative_error: Root mean squared error of quantisation as a share of the posterior's standard deviation; None
-            where that is 0.
-        posterior_variance: Mean posterior variance.
+            where that means nothing, as for a deviation of 0.
+        posterior_variance: Mean posterior variance; None where it is not finite.
     """
 
     dimension: int
@@ -34,7 +34,7 @@ class DimensionCost:
     step: float | None
     max_error: float
     relative_error: float | None
-    posterior_variance: float
+    posterior_variance: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ def _cost(file: LatentFile, number: int, bits: float) -> DimensionCost:
     header = file.header
     entropy = None if header.entropy is None else float(header.entropy[number])
     variance = float(header.origin.posterior_variance[number])
-    error = float(header.mean_squared_error[number])
+    share = math.sqrt(header.mean_squared_error[number]) / math.sqrt(variance) if variance > 0 else math.inf
     return DimensionCost(
         dimension=header.origin.dimensions[number],
         bits=bits,
@@ -187,6 +187,6 @@ def _cost(file: LatentFile, number: int, bits: float) -> DimensionCost:
         ratio=bits / entropy if entropy else None,
         step=float(header.coding.step[number]) if header.coding.quantised else None,
         max_error=float(header.max_error[number]),
-        relative_error=math.sqrt(error / variance) if variance > 0 else None,
-        posterior_variance=variance,
+        relative_error=share if math.isfinite(share) else None,
+        posterior_variance=variance if math.isfinite(variance) else None,
     )

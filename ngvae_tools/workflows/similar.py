@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -117,7 +118,8 @@ def similar(
         wanted = count if row is None else count + 1
         found, indexed, said = _searched(file, query, wanted, exact=exact)
         near = [
-            SimilarImage(_identifier(file, int(other)), int(other), float(distance))
+            # A number even where the distance overflows, for JSON has no infinity.
+            SimilarImage(_identifier(file, int(other)), int(other), min(float(distance), sys.float_info.max))
             for other, distance in zip(found.rows[0], found.distances[0], strict=True)
             if other != row
         ]

@@ -60,6 +60,13 @@ class TestPandas:
         assert frame.columns.tolist() == ["z1", "z3", "z5", "hue", "z1_label", "latents"]
         np.testing.assert_array_equal(frame[["hue", "z1_label", "latents"]].to_numpy(), labels)
 
+    def test_the_same_path_twice(self, opened):
+        file = opened(4, 2, names=np.array([b"a", b"a", b"b", b"b"]), labels=labels_of(4), factors=FACTORS)
+        frame = file.to_pandas()
+        np.testing.assert_array_equal(frame["hue"].to_numpy(), labels_of(4)[:, 0])
+        assert len(frame.loc["a"]) == 2
+        assert file.to_xarray().sizes["image"] == 4
+
     def test_paths_that_are_not_utf8_lead_back(self, opened):
         names = np.array([b"a.png", b"caf\xc3\xa9.png", b"caf\xe9.png"])
         file = opened(3, 2, names=names)

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import math
 import os
@@ -252,8 +253,11 @@ class TestDescription:
         assert found.over_entropy is None
 
     def test_without_noise_an_error_has_no_share(self, make):
-        found = describe_latents(make(lossless=True, variance=0).path)
-        assert {cost.relative_error for cost in found.dimensions} == {None}
+        for variance, kept in ((0.0, 0.0), (np.inf, None), (np.nan, None)):
+            found = describe_latents(make(lossless=True, variance=variance).path)
+            assert {cost.posterior_variance for cost in found.dimensions} == {kept}
+            assert {cost.relative_error for cost in found.dimensions} <= {None, 0.0}
+            json.dumps(dataclasses.asdict(found), allow_nan=False)
 
 
 def test_verify_says_what_was_read(file):

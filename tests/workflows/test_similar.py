@@ -6,7 +6,7 @@ import latent_files
 import numpy as np
 import pytest
 import tifffile
-from inference.graphs import Linear, images_of
+from inference.graphs import Linear, images_of, nodes, write
 from PIL import Image
 
 from ngvae_tools import index_latents, open_latents, select_latents, similar
@@ -95,6 +95,12 @@ def test_equal_images_stay_and_the_image_itself_does_not(tmp_path):
     assert [near.row for near in similar(tmp_path, 0, count=99).images] == [1, 2, 3, 4, 5]
 
 
+def test_a_distance_is_a_number_however_far(tmp_path):
+    latent_files.write(tmp_path / "latents.h5", np.arange(3, dtype=np.float32)[:, None], variance=5e-324, lossless=True)
+    for near in similar(tmp_path, 0).images:
+        assert 1e160 < near.distance < np.inf
+
+
 @pytest.mark.parametrize(("n", "d"), [(1, 2), (3, 0)])
 def test_hardly_anything_to_find(tmp_path, n, d):
     latent_files.write(tmp_path / "latents.h5", np.zeros((n, d), np.float32))
@@ -176,6 +182,21 @@ class TestModelsFromElsewhere:
         assert found.images[0].identifier == 5
         assert found.images[0].distance < 0.6
         assert any("brought from 0 to 1" in note for note in found.notes)
+
+    @pytest.mark.parametrize("spatial", ["channel", "position"])
+    def test_spatial_latents_keep_their_columns(self, tmp_path, as_h5, spatial):
+        """Mu is the image itself, (N, 3, 8, 8)."""
+        steps = nodes(("Identity", "image", "mu"), ("Sub", "image eight", "logvar"))
+        encoder = write(tmp_path / "e.onnx", steps, ("mu", "logvar"), values={"eight": np.float32(8)})
+        images = np.random.default_rng(0).uniform(0, 1, (50, 8, 8, 3)).astype(np.float32)
+        options = InputOptions(spatial=spatial)
+        data = as_h5(tmp_path / "d.h5", images)
+        select_latents(encoder, data, tmp_path / "out", dimensions=[0, 2], input_options=options)
+        tifffile.imwrite(tmp_path / "query.tif", images[23], photometric="rgb")
+        found = similar(tmp_path / "out", tmp_path / "query.tif", encoder=encoder, count=2)
+        assert found.images[0].identifier == 23
+        assert found.images[0].distance < 0.5 * len(open_latents(tmp_path / "out")[0]) ** 0.5
+        assert found.images[1].distance > 2 * found.images[0].distance
 
 
 class TestIndex:
