@@ -336,9 +336,9 @@ def _describe(file: Any, header: LatentHeader) -> None:
         assert values.shape == (columns,), (name, values.shape)
         _write_array(file, name, values.astype(_FLOAT))
     # As an attribute it would have no checksum: HDF5 keeps attributes of more than 64 KiB where there is none.
-    _write_array(file, "metadata", np.array([header.metadata().encode(TEXT)], np.bytes_))
+    scales["metadata"] = _write_array(file, "metadata", np.array([header.metadata().encode(TEXT)], np.bytes_))
     if header.factors:
-        names = np.array([name.encode(TEXT) for name, _ in header.factors], np.bytes_)
+        names = np.array([name.encode(TEXT, "surrogateescape") for name, _ in header.factors], np.bytes_)
         scales["factors"] = _write_array(file, "factors", names)
         _write_text(file["factors"], "kinds", ",".join(kind for _, kind in header.factors))
     for name, scale in scales.items():

@@ -1,5 +1,6 @@
 """The latent file: round trips, equal bytes, slices, identifiers, labels, and plain HDF5."""
 
+import json
 import pickle
 from pathlib import Path
 
@@ -193,7 +194,18 @@ def test_plain_h5py_reads_it(tmp_path):
     values, names = values_of(9000, 2, 30.0), names_of(9000, "names")
     write(tmp_path / "a.h5", values, names)
     with h5py.File(tmp_path / "a.h5") as file:
-        assert set(file) == {"codes", "scale", "offset", "dimensions", "posterior_variance", "fill", "identifiers"}
+        names_there = {
+            "codes",
+            "scale",
+            "offset",
+            "dimensions",
+            "posterior_variance",
+            "fill",
+            "identifiers",
+            "metadata",
+        }
+        assert set(file) == names_there
+        assert json.loads(file["metadata"][0])["distortion"] == 0.01
         decoded = file["offset"][:] + file["scale"][:] * file["codes"][:]
         with open_latents(tmp_path / "a.h5", dtype=np.float64) as ours:
             np.testing.assert_array_equal(decoded, ours.to_numpy())
