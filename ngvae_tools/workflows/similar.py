@@ -148,7 +148,7 @@ def _row_of(file: LatentFile, image: str | int | os.PathLike[str]) -> int | None
     try:
         return int(file.row_of(image))
     except UnknownIdentifierError as error:
-        if isinstance(image, int) or not Path(image).is_file():
+        if isinstance(image, int | np.integer) or not Path(image).is_file():
             raise UnknownIdentifierError(
                 error.problem,
                 expected=f"{error.expected}, or the path of an image",

@@ -82,7 +82,7 @@ def test_the_file_of_an_image_finds_it(folder):
 
 def test_row_numbers(tmp_path):
     latent_files.write(tmp_path / "latents.h5", np.arange(10.0, dtype=np.float32)[:, None], variance=4.0, lossless=True)
-    for query in (12, "12"):
+    for query in (12, "12", np.int64(12)):
         found = similar(tmp_path / "latents.h5", query, count=2)
         assert [near.identifier for near in found.images] == [9, 15]
         assert [near.distance for near in found.images] == [0.5, 0.5]
@@ -118,6 +118,9 @@ class TestRefusals:
     def test_neither_an_identifier_nor_a_file(self, folder):
         with pytest.raises(UnknownIdentifierError, match=r"nope.*such as 00\.png, or the path of an image"):
             similar(folder / "out", "nope")
+        for number in (3, np.int64(3)):
+            with pytest.raises(UnknownIdentifierError):
+                similar(folder / "out", number)
 
     def test_no_encoder(self, folder):
         with pytest.raises(OptionError, match="pass --encoder"):
