@@ -151,8 +151,11 @@ class NeighbourIndex:
             asked = (wanted * weights_of(self._file)).astype(np.float32)
         if not np.isfinite(asked).all():
             return nearest(self._file, wanted, count)
+        squares, rows = self._index.search(asked, min(2 * count + _SPARE, len(self._file)))
         # faiss computes in float32, where rows that are nearly as far as the last may change places with it.
-        _, rows = self._index.search(asked, min(2 * count + _SPARE, len(self._file)))
+        distances = np.sqrt(squares.astype(np.float64))
+        slack = 1e-5 * distances[:, size - 1] + 1e-6 * np.linalg.norm(asked.astype(np.float64), axis=1)
+        rows[distances > (distances[:, size - 1] + slack)[:, None]] = -1
         rows, squares = self._by_distance(rows.astype(np.int64), wanted)
         found = Neighbours(rows[:, :size], np.sqrt(squares[:, :size]))
         missed = (found.rows == len(self._file)).any(axis=1)
