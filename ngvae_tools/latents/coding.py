@@ -9,16 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ngvae_tools.errors import OutputError
-from ngvae_tools.latents.census import Census, entropy_of
+from ngvae_tools.latents.census import Census
 from ngvae_tools.latents.grid import MOST_STEPS, Array, Grid, Integers
+from ngvae_tools.latents.packing import pack
 
 Codes = npt.NDArray[Any]
 
 CODE_TYPES = tuple(np.dtype(name) for name in ("<u1", "<u2", "<u4", "<f4"))
 """Types of codes; float32 is that of latents that are not quantised."""
-
-_TABLE_BITS, _SYMBOL_BITS = 100.0, 2.5
-"""What a Huffman table takes in a deflate block: for itself, and for each symbol in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,27 +108,20 @@ class Coding:
 
 
 def _shift(census: Census, k: int, itemsize: int, chunk_rows: int) -> int:
-    """The shift of the smallest cost; where frequencies are not known, so that the upper byte has 5 bits."""
+    """The shift that makes a typical chunk smallest; where frequencies are not known, one of 3 at most."""
     bits = int(census.span[k]).bit_length()
     room = 8 * itemsize - bits
     counts = census.counts(k)
     if counts is None:
         return min(room, 3)
-    costs = [_cost(counts, shift, itemsize, census.n_rows, chunk_rows) for shift in range(room + 1)]
-    return int(np.argmin(costs))
+    sample = _sample(counts, max(min(chunk_rows, census.n_rows), 1))
+    return int(np.argmin([len(pack((sample << shift).astype(f"<u{itemsize}"))) for shift in range(room + 1)]))
 
 
-def _cost(counts: Integers, shift: int, itemsize: int, n_rows: int, chunk_rows: int) -> float:
-    """Bits that a Huffman code of each byte of the shifted codes takes, its tables included."""
-    codes = np.arange(len(counts)) << shift
-    chunks = max(n_rows / chunk_rows, 1)
-    total = 0.0
-    for byte in range(itemsize):
-        plane = np.bincount(codes >> 8 * byte & 255, weights=counts, minlength=256)
-        share = plane / max(n_rows, 1)
-        used = float((1 - (1 - share) ** min(chunk_rows, n_rows)).sum())
-        if used > 1:
-            total += n_rows * entropy_of(plane) + chunks * (_TABLE_BITS + _SYMBOL_BITS * used)
-        else:
-            total += chunks * _TABLE_BITS
-    return total
+def _sample(counts: Integers, rows: int) -> Integers:
+    """A chunk whose numbers, less the smallest, are as frequent as in all rows, in an order without runs, (rows,)."""
+    ends = np.cumsum(counts)
+    places = (np.arange(rows) + 0.5) / rows * (ends[-1] if len(ends) else 0)
+    numbers = np.minimum(np.searchsorted(ends, places, side="right"), max(len(ends) - 1, 0))
+    # The stream of this old generator never changes, so that the same latents always get the same shift.
+    return np.asarray(np.random.RandomState(0).permutation(numbers), dtype=np.int64)

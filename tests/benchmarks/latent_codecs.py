@@ -22,7 +22,7 @@ from ngvae_tools.latents.reader import open_latents
 from ngvae_tools.workflows.select import select_latents
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.latent_files import write  # noqa: E402 - it is found by the line above
+from tests.latent_files import write
 
 ROWS = 100_000
 ENCODER = Path(__file__).parents[2] / "sample_data" / "encoder.onnx"
@@ -136,7 +136,8 @@ def others(values: np.ndarray, variance: np.ndarray, entropy: float, folder: Pat
     ]
     for name, size_of in rows:
         show(name, size_of(), entropy, share)
-    show("float32, zfp, same maximum", *(lambda s, e: (s, entropy, e))(*zfp(values, variance, np.sqrt(0.12) / 2)))
+    size, share = zfp(values, variance, np.sqrt(0.12) / 2)
+    show("float32, zfp, same maximum", size, entropy, share)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from ngvae_tools.latents.reader import open_latents
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.latent_files import write  # noqa: E402 - it is found by the line above
+from tests.latent_files import write
 
 DIMENSIONS = 7
 SNR = np.geomspace(50, 973, DIMENSIONS)

