@@ -103,14 +103,22 @@ def pcodec(codes: np.ndarray) -> int:
     return sum(len(imagecodecs.pcodec_encode(np.ascontiguousarray(c, dtype="<u2"), level=12)) for c in codes.T)
 
 
-def zfp(values: np.ndarray, variance: np.ndarray, tolerance: float) -> tuple[int, float]:
-    """Columns scaled to a noise of 1, in fixed accuracy mode; size and error."""
+def zfp(values: np.ndarray, variance: np.ndarray, most: float) -> tuple[int, float]:
+    """Columns scaled to a noise of 1, in the coarsest fixed accuracy that errs by `most` at most; size and error.
+
+    zfp rounds its tolerance down to a power of two and errs by less than it, so larger ones are tried first.
+    """
     mode, noise, size = imagecodecs.ZFP.MODE.FIXED_ACCURACY, np.sqrt(variance), 0
     read = np.empty_like(values)
     for k, column in enumerate((values / noise).astype(np.float32).T):
-        packed = imagecodecs.zfp_encode(np.ascontiguousarray(column), level=tolerance, mode=mode)
+        flat = np.ascontiguousarray(column)
+        for tolerance in (4 * most, 2 * most, most):
+            packed = imagecodecs.zfp_encode(flat, level=tolerance, mode=mode)
+            found = imagecodecs.zfp_decode(packed).reshape(-1)
+            if np.abs(found - flat).max() <= most:
+                break
         size += len(packed)
-        read[:, k] = imagecodecs.zfp_decode(packed).reshape(-1) * noise[k]
+        read[:, k] = found * noise[k]
     return size, error(read, values, variance)
 
 
