@@ -341,11 +341,9 @@ def _describe(file: Any, header: LatentHeader) -> None:
         names = np.array([name.encode(TEXT, "surrogateescape") for name, _ in header.factors], np.bytes_)
         scales["factors"] = _write_array(file, "factors", names)
         _write_text(file["factors"], "kinds", ",".join(kind for _, kind in header.factors))
-    for name, scale in scales.items():
-        scale.make_scale(name)
-    for name, data in file.items():
-        for axis, scale in enumerate(_AXES.get(name, ())):
-            data.dims[axis].attach_scale(scales[scale])
+    if header.codec != "archive":
+        # They take some 5 kB, and nothing but this package reads an archive.
+        _attach(file, scales)
     file.attrs["version"] = VERSION
     file.attrs["threshold"] = origin.threshold
     for name, text in (
@@ -356,6 +354,15 @@ def _describe(file: Any, header: LatentHeader) -> None:
         ("codes_sha256", header.codes_sha256),
     ):
         _write_text(file, name, text)
+
+
+def _attach(file: Any, scales: dict[str, Any]) -> None:
+    """Name the axes, as netCDF's readers need it."""
+    for name, scale in scales.items():
+        scale.make_scale(name)
+    for name, data in file.items():
+        for axis, scale in enumerate(_AXES.get(name, ())):
+            data.dims[axis].attach_scale(scales[scale])
 
 
 def _write_text(place: Any, name: str, text: str) -> None:
