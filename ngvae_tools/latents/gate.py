@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import prod
 
 _SUPERBLOCK_BYTES = 48
 _NOWHERE = b"\xff" * 8
@@ -18,17 +20,17 @@ _NOWHERE = b"\xff" * 8
 _MESSAGES = {0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x08, 0x0A, 0x0B, 0x0C, 0x10, 0x15}
 """Nothing, shape, links, type, fill values (2), a link, layout, group, filters, attribute, more, attributes."""
 
-_LINKS, _LAYOUT, _ATTRIBUTES = 0x02, 0x08, 0x15
+_SPACE, _LAYOUT, _FILTERS, _ATTRIBUTES = 0x01, 0x08, 0x0B, 0x15
 _SHARED = 0x02
 """Flag of a message that lies elsewhere."""
 
 _CONTIGUOUS, _CHUNKED = 1, 2
-_SINGLE_CHUNK, _FIXED_ARRAY = b"\x01", b"\x03"
 
 _TREE = struct.pack("<4sBBIHHBB", b"BTHD", 0, 5, 512, 11, 0, 100, 40)
 """Start of the B-tree of many links: of one leaf, 11 bytes a link."""
 
 _PAGE_BITS = 10
+_SINGLE_CHUNK, _FIXED_ARRAY = b"\x01", bytes([3, _PAGE_BITS])
 _HEAP_BYTES = 512
 _MOST_LINKS = (_HEAP_BYTES - 10) // 11
 _HEAP = struct.Struct("<4sBHHBIQ8sQQQQQQQQQQHQQHHQH")
@@ -43,11 +45,13 @@ class Gate:
 
     def __init__(self) -> None:
         self._links = 0
-        self._index = (0, 0, 0)
-        self._pages: list[tuple[int, int, int]] = []
+        # What is known of places before they are read: of indices, their entries, and the pages behind these.
+        self._indices: dict[int, _Index] = {}
+        self._entries: dict[int, _Index] = {}
+        self._pages: list[tuple[int, _Index]] = []
         self._checks: dict[bytes, Callable[[int, bytes], None]] = {
             b"\x89HDF": _check_superblock,
-            b"OHDR": _check_messages,
+            b"OHDR": self._check_object,
             b"OCHK": _check_messages,
             b"BTHD": self._check_tree,
             b"BTLF": self._check_leaf,
@@ -63,7 +67,7 @@ class Gate:
         Raises:
             GateError: HDF5 must not see it.
         """
-        if any(_is_page(position, len(data), *pages) for pages in self._pages):
+        if any(index.is_page(position - start, len(data)) for start, index in self._pages):
             return
         check = self._checks.get(data[:4])
         if check is None:
@@ -82,14 +86,58 @@ class Gate:
             if kind or offset + size > _HEAP_BYTES:
                 raise GateError("an HDF5 file of another structure (links)")
 
-    def _check_index(self, _: int, header: bytes) -> None:
-        self._index = _index_of(header)
+    def _check_object(self, position: int, header: bytes) -> None:
+        _check_messages(position, header)
+        found: dict[int, bytes] = {}
+        for kind, _, body in _messages(header):
+            if kind in found and kind in {_SPACE, _LAYOUT, _FILTERS}:
+                raise GateError("an HDF5 file of another structure (doubled messages)")
+            found[kind] = body
+        layout = found.get(_LAYOUT, b"")
+        if layout[1:2] == bytes([_CHUNKED]):
+            index = _index_of(layout, found.get(_SPACE, b""), filtered=_FILTERS in found)
+            self._indices[int.from_bytes(layout[-8:], "little")] = index
+
+    def _check_index(self, position: int, header: bytes) -> None:
+        index = self._indices.get(position)
+        if (
+            index is None
+            or len(header) < 28
+            or struct.unpack_from("<BBQ", header, 6)
+            != (
+                index.entry,
+                _PAGE_BITS,
+                index.chunks,
+            )
+        ):
+            raise GateError("an HDF5 file of another structure (index)")
+        self._entries[int.from_bytes(header[16:24], "little")] = index
 
     def _check_entries(self, position: int, entries: bytes) -> None:
-        entry, in_page, count = self._index
-        if count > in_page:
-            # The pages of a long index follow it, and have no signature.
-            self._pages.append((position + len(entries), in_page * entry, count * entry))
+        index = self._entries.get(position)
+        if index is None:
+            raise GateError("an HDF5 file of another structure (index)")
+        # The pages of a long index follow it, and have no signature.
+        self._pages.append((position + len(entries), index))
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """Where the chunks of a data set are.
+
+    Attributes:
+        chunks: Their number.
+        entry: Bytes that each takes in the index.
+    """
+
+    chunks: int
+    entry: int
+
+    def is_page(self, place: int, size: int) -> bool:
+        """Whether a page is read, so far behind where pages begin: entries, and a checksum."""
+        page, entries = self.entry << _PAGE_BITS, self.entry * self.chunks
+        number, rest = divmod(place, page + 4)
+        return entries > page and number >= 0 and rest == 0 and 4 < size == min(page, entries - number * page) + 4
 
 
 def _nothing(_: int, __: bytes) -> None:
@@ -148,26 +196,33 @@ def _is_known(layout: bytes) -> bool:
         return False
     if layout[1] == _CONTIGUOUS:
         return True
-    # Behind the lengths of a chunk.
-    index = layout[5 + layout[3] * layout[4] :][:1]
-    return (layout[0], layout[1]) == (4, _CHUNKED) and index in {_SINGLE_CHUNK, _FIXED_ARRAY}
+    axes, size = layout[3:5]
+    index = layout[5 + axes * size :]
+    return (
+        (layout[0], layout[1]) == (4, _CHUNKED)
+        and layout[2] in {0, 2}
+        and axes in {2, 3}
+        and 1 <= size <= 8
+        and all(_numbers(layout[5:], axes, size))
+        # A fixed array, or the address of one chunk, behind its size where it is filtered.
+        and ((index[:2] == _FIXED_ARRAY and len(index) == 10) or (index[:1] == _SINGLE_CHUNK and len(index) in {9, 21}))
+    )
 
 
-def _index_of(header: bytes) -> tuple[int, int, int]:
-    """Bytes of an entry of an index of chunks, entries of a page, and of all."""
-    if len(header) < 28:
-        raise GateError("an HDF5 file of another structure (index)")
-    entry, page_bits, entries = struct.unpack_from("<BBQ", header, 6)
-    # An address, a size and a mask.
-    if not 8 <= entry <= 20 or page_bits != _PAGE_BITS:
-        raise GateError("an HDF5 file of another structure (index)")
-    return int(entry), 1 << page_bits, int(entries)
+def _index_of(layout: bytes, space: bytes, *, filtered: bool) -> _Index:
+    """The index that a data set must have, by its layout and its shape."""
+    chunk = _numbers(layout[5:], layout[3], layout[4])
+    axes = len(chunk) - 1
+    if space[:2] != bytes([2, axes]) or len(space) < 4 + 8 * axes:
+        raise GateError("an HDF5 file of another structure (shape)")
+    chunks = prod(-(-n // rows) for n, rows in zip(_numbers(space[4:], axes, 8), chunk[:-1], strict=True))
+    # An address; behind filters also a size, in as many bytes as HDF5 takes for it, and a mask.
+    size = min(1 + (prod(chunk).bit_length() + 7) // 8, 8)
+    return _Index(chunks, 12 + size if filtered else 8)
 
 
-def _is_page(position: int, size: int, start: int, page: int, entries: int) -> bool:
-    """Whether a page of an index is read: so many bytes of entries, and a checksum."""
-    number, rest = divmod(position - start, page + 4)
-    return number >= 0 and rest == 0 and 4 < size == min(page, entries - number * page) + 4
+def _numbers(data: bytes, count: int, size: int) -> tuple[int, ...]:
+    return tuple(int.from_bytes(data[k * size : (k + 1) * size], "little") for k in range(count))
 
 
 def _links_of(tree: bytes) -> int:
