@@ -45,7 +45,9 @@ def mutated(seed, sound):
 def _change(rng, data, block, blocks):
     """Change the content of a block of metadata."""
     for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
-        place = rng.randrange(block.start + 4, block.stop)
+        # Long runs of zeros are unused.
+        places = [k for k in range(block.start + 4, block.stop) if any(data[k - 3 : k + 4])]
+        place = rng.choice(places)
         way = rng.randrange(6)
         if way == 0:
             data[place] ^= 1 << rng.randrange(8)
