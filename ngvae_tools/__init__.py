@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ngvae_tools.workflows.inspect import inspect
     from ngvae_tools.workflows.merge import encode_part, merge
     from ngvae_tools.workflows.prune import prune
+    from ngvae_tools.workflows.reconstruct import reconstruct
     from ngvae_tools.workflows.report import report
     from ngvae_tools.workflows.select import select_latents
     from ngvae_tools.workflows.similar import index_latents, similar
@@ -43,6 +44,7 @@ __all__ = [
     "merge_latents",
     "open_latents",
     "prune",
+    "reconstruct",
     "report",
     "select_latents",
     "similar",

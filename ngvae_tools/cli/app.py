@@ -17,6 +17,7 @@ from ngvae_tools.cli import (
     latents,
     merge,
     prune,
+    reconstruct,
     report,
     select_latents,
     sprites,
@@ -43,6 +44,7 @@ app.command("report")(guarded(report.command))
 app.command("compare")(guarded(compare.command))
 app.command("prune")(guarded(prune.command))
 app.add_typer(latents.app, name="latents")
+app.command("reconstruct")(guarded(reconstruct.command))
 app.command("sprites")(guarded(sprites.command))
 app.command("doctor")(guarded(doctor.command))
 

@@ -89,7 +89,7 @@ def file_names(identifier: bytes | int) -> tuple[bytes, ...]:
     forbidden = (b"\0", b"\\", b":") if os.name == "nt" else (b"\0",)
     if any(part in {b"", b".", b".."} for part in identifier.split(b"/")) or any(c in identifier for c in forbidden):
         raise _unsafe(identifier)
-    stem, ending = os.path.splitext(identifier)
+    stem, ending = os.path.splitext(identifier)  # noqa: PTH122 - bytes, which pathlib does not take
     if ending == b".png":
         return (identifier, identifier + b".png")
     added = identifier + b".png"

@@ -1,0 +1,386 @@
+"""reconstruct: images from a latent file and its decoder, and how close they are."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ngvae_tools.analysis.image_quality import Quality, quality
+from ngvae_tools.contract import InputScale
+from ngvae_tools.datasets import ImageDataset
+from ngvae_tools.datasets.base import BY_PATH, evenly_spaced
+from ngvae_tools.datasets.places import place_of
+from ngvae_tools.errors import ContractError, DatasetError, OptionError
+from ngvae_tools.files import refuse_existing
+from ngvae_tools.inference.decoder import DecoderSession, OutputOptions
+from ngvae_tools.inference.session import EncoderSession, HeadNames, InputOptions
+from ngvae_tools.latents.header import LatentOrigin
+from ngvae_tools.latents.reader import LatentFile, open_latents
+from ngvae_tools.run import DECODER_NAME
+from ngvae_tools.workflows.image_files import HDF5_ENDINGS, PNG_CHANNELS, write_folder, write_hdf5
+from ngvae_tools.workflows.opening import encoder_of, fit_floats, open_images
+from ngvae_tools.workflows.truncation import read_images
+
+COMPARED = 256
+"""Images whose quality is measured unless asked otherwise."""
+
+BATCH_IMAGES = 256
+BATCH_BYTES = 2**25
+"""Images that are decoded at once at most, and their bytes as float32."""
+
+Floats = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True)
+class ReconstructionQuality:
+    """How close decoded images are to others, on a sample; the values clipped to [0, 1].
+
+    Attributes:
+        n_images: Images of the sample.
+        quantised: Decoded from the latent file, against the originals.
+        unquantised: Decoded from the latents before quantisation, against the originals. Dimensions that the file
+            does not keep are at their mean here too, so that the difference is what quantisation costs.
+        both: Decoded from the latent file, against decoded from the latents before quantisation.
+    """
+
+    n_images: int
+    quantised: Quality
+    unquantised: Quality
+    both: Quality
+
+
+@dataclass(frozen=True, slots=True)
+class ReconstructResult:
+    """What was written.
+
+    Attributes:
+        output: The folder or file.
+        n_images: Number of images.
+        image_shape: (H, W, C) of each.
+        quality: How close they are; None without the originals.
+        notes: What a reader must know, a sentence each.
+    """
+
+    output: Path
+    n_images: int
+    image_shape: tuple[int, int, int]
+    quality: ReconstructionQuality | None
+    notes: tuple[str, ...]
+
+
+def reconstruct(
+    latents: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    decoder: str | os.PathLike[str],
+    rows: tuple[int | None, int | None] | None = None,
+    ids: Sequence[str] | None = None,
+    data: str | os.PathLike[str] | None = None,
+    encoder: str | os.PathLike[str] | None = None,
+    compare: int = COMPARED,
+    as_float: bool = False,
+    any_decoder: bool = False,
+    device: str = "auto",
+    overwrite: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> ReconstructResult:
+    """Decode the images of a latent file, block by block.
+
+    Args:
+        latents: The file, or the output folder of select-latents.
+        output: A folder for PNGs named by the images' identifiers, or a file `.h5` with `images` (N, H, W, C) and
+            `identifiers`. It appears when all of it is written.
+        decoder: The decoder file, or the folder of a training run.
+        rows: Only the rows from the first to before the second number, as a slice takes them.
+        ids: Only the images of these identifiers.
+        data: The data set that the latents are of; with `encoder` the quality is measured.
+        encoder: The encoder that made the latents, or the folder of its run.
+        compare: Images whose quality is measured, evenly spread over the rows.
+        as_float: Write float32 on [0, 1] to HDF5 instead of uint8.
+        any_decoder: Take a decoder that is not the one that the file names.
+        device: Where decoder and encoder run.
+        overwrite: Replace an output that is there.
+        on_progress: Called with the number of images done and of all.
+
+    Raises:
+        ContractError: Decoder or encoder cannot be used, or do not belong to the file.
+        DatasetError: The data set is not the one that the latents are of.
+        OptionError: An option does not apply.
+        OutputError: The output exists or cannot be written.
+        RecordError: The latent file is damaged, or an identifier cannot name a file.
+        UnknownIdentifierError: There is no image of an identifier.
+
+    Example:
+        >>> from ngvae_tools import reconstruct
+        >>> reconstruct("OUT", "images", decoder="decoder.onnx").n_images  # doctest: +SKIP
+        256
+    """
+    place = Path(output)
+    as_hdf5 = place.suffix.lower() in HDF5_ENDINGS
+    _check_options(rows=rows, ids=ids, data=data, encoder=encoder, compare=compare, as_float=as_float, hdf5=as_hdf5)
+    refuse_existing(place, overwrite=overwrite)
+    with open_latents(latents) as file:
+        chosen = _rows_of(file, rows, ids)
+        decoding = open_decoding(Path(decoder), file, device=device, any_decoder=any_decoder)
+        shape = decoding.session.image_shape
+        if not as_hdf5 and shape[2] not in PNG_CHANNELS:
+            raise OptionError(
+                "the images cannot be written as PNG",
+                expected="1 to 4 channels",
+                found=f"{shape[2]}",
+                remedy="write an HDF5 file: --output FILE.h5",
+            )
+        measured, notes = None, decoding.notes
+        if data is not None and encoder is not None:
+            sample = np.asarray(chosen, np.int64)[evenly_spaced(len(chosen), compare)]
+            measured, more = _measured(file, sample, decoding, os.fspath(data), Path(encoder), device)
+            notes += more
+        blocks = _decoded(file, chosen, decoding, on_progress or (lambda _done, _total: None))
+        if as_hdf5:
+            write_hdf5(place, blocks, len(chosen), shape, as_float=as_float)
+        else:
+            write_folder(place, blocks, overwrite=overwrite)
+    return ReconstructResult(place, len(chosen), shape, measured, (*notes, *decoding.session.notes))
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """A decoder that fits a latent file.
+
+    Attributes:
+        session: The decoder.
+        origin: Where the latents come from.
+        kept_only: Whether it takes the kept dimensions alone.
+        notes: What a reader must know.
+    """
+
+    session: DecoderSession
+    origin: LatentOrigin
+    kept_only: bool
+    notes: tuple[str, ...] = ()
+
+    def images(self, values: Floats) -> npt.NDArray[np.float32]:
+        """Images (n, H, W, C), not clipped, for rows (n, d) of the kept dimensions, position by position."""
+        origin = self.origin
+        kept = values.reshape(len(values), origin.positions, len(origin.dimensions))
+        if not self.kept_only:
+            kept = expanded(kept, origin)
+        # A spatial decoder takes each channel's positions together.
+        return self.session.decode(kept.transpose(0, 2, 1).reshape(len(values), -1))
+
+    @property
+    def batch(self) -> int:
+        """Images that are decoded at once."""
+        return max(1, min(BATCH_IMAGES, BATCH_BYTES // (4 * math.prod(self.session.image_shape))))
+
+
+def expanded(kept: Floats, origin: LatentOrigin) -> Floats:
+    """All latent dimensions (n, P, K) for those that are kept (n, P, d / P); the others are at their mean."""
+    whole = np.empty((*kept.shape[:2], origin.latent_dim), kept.dtype)
+    whole[:] = origin.fill
+    whole[:, :, list(origin.dimensions)] = kept
+    return whole
+
+
+def open_decoding(path: Path, file: LatentFile, *, device: str, any_decoder: bool) -> Decoding:
+    """Open a decoder and check that it is the one of a latent file.
+
+    Raises:
+        ContractError: It cannot be used, or is not that of the file.
+    """
+    path = path / DECODER_NAME if path.is_dir() else path
+    origin = file.header.origin
+    asked = origin.preprocessing.get("input") or {}
+    low, high = asked.get("low"), asked.get("high")
+    # A decoder from elsewhere is taken to return images in the range that its encoder was said to take.
+    options = None if low is None or high is None else OutputOptions(low=low, high=high)
+    session = DecoderSession(path, device=device, output_options=options)
+    kept, latent_dim, positions = len(origin.dimensions), origin.latent_dim, origin.positions
+    own = None if session.metadata is None else session.metadata.kept
+    kept_only = session.latent_dim != latent_dim * positions
+    if kept_only and (session.latent_dim != kept * positions or own not in {None, origin.dimensions}):
+        at = f" at each of {positions} positions" if positions > 1 else ""
+        raise ContractError(
+            f"the decoder {path} does not fit the latent file {file.path}",
+            expected=f"a decoder of {latent_dim} latent dimensions{at}, or of the {kept} that are kept",
+            found=f"{session.latent_dim} in all" + ("" if own is None else f", the dimensions {own} of a whole model"),
+            remedy="name the decoder that was trained together with the encoder",
+        )
+    expected = origin.decoder_sha256
+    if expected is None:
+        return Decoding(
+            session,
+            origin,
+            kept_only,
+            ("The latent file does not say which decoder belongs to it; only the number of dimensions was checked.",),
+        )
+    if session.sha256 == expected:
+        return Decoding(session, origin, kept_only)
+    if not any_decoder:
+        raise ContractError(
+            f"the decoder {path} is not the one that the latent file {file.path} was written for",
+            expected=f"a decoder with SHA-256 {expected[:12]}...",
+            found=f"{session.sha256[:12]}...",
+            remedy="name that decoder, or pass --any-decoder, as for one that was pruned since",
+        )
+    note = "The decoder is another than the one that the latent file was written for, as --any-decoder allows."
+    return Decoding(session, origin, kept_only, (note,))
+
+
+def compared(decoding: Decoding, quantised: Floats, unquantised: Floats, originals: Floats) -> ReconstructionQuality:
+    """Decode a bounded sample of latents (n, d) twice and compare, with each other and with originals in [0, 1]."""
+    first, second = (
+        np.concatenate(
+            [
+                np.clip(decoding.images(values[start : start + decoding.batch]), 0, 1)
+                for start in range(0, len(values), decoding.batch)
+            ]
+        )
+        for values in (quantised, unquantised)
+    )
+    return ReconstructionQuality(
+        len(originals), quality(first, originals), quality(second, originals), quality(first, second)
+    )
+
+
+def _decoded(
+    file: LatentFile, chosen: range | npt.NDArray[np.int64], decoding: Decoding, on_progress: Callable[[int, int], None]
+) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[Any]]]:
+    done = 0
+    for values, identifiers in _chunks(file, chosen):
+        for start in range(0, len(values), decoding.batch):
+            piece = slice(start, start + decoding.batch)
+            images = decoding.images(values[piece])
+            yield images, identifiers[piece]
+            done += len(images)
+            on_progress(done, len(chosen))
+
+
+def _chunks(file: LatentFile, chosen: range | npt.NDArray[np.int64]) -> Iterator[tuple[Floats, npt.NDArray[Any]]]:
+    if isinstance(chosen, range) and chosen == range(len(file)):
+        yield from file.chunks()
+        return
+    rows = np.asarray(chosen, np.int64)
+    size = file.header.chunk_rows
+    for start in range(0, len(rows), size):
+        piece = rows[start : start + size]
+        yield file[piece], file.identifiers[piece]
+
+
+def _rows_of(
+    file: LatentFile, rows: tuple[int | None, int | None] | None, ids: Sequence[str] | None
+) -> range | npt.NDArray[np.int64]:
+    if ids is not None:
+        found: npt.NDArray[np.int64] = file.row_of(list(dict.fromkeys(ids)))
+        return found
+    return range(*slice(*(rows or (None, None))).indices(len(file)))
+
+
+def _measured(
+    file: LatentFile, rows: npt.NDArray[np.int64], decoding: Decoding, data: str, encoder: Path, device: str
+) -> tuple[ReconstructionQuality | None, tuple[str, ...]]:
+    """Encode the images of rows again, and compare."""
+    if not len(rows):
+        return None, ("There is no image to compare.",)
+    rows = np.sort(rows)
+    origin = file.header.origin
+    given = origin.preprocessing
+    shape = given.get("image_shape")
+    session = EncoderSession(
+        encoder_of(encoder),
+        device=device,
+        heads=HeadNames(**given.get("heads", {})),
+        input_options=InputOptions(**given.get("input", {})),
+        image_shape=None if shape is None else tuple(shape),
+    )
+    if session.sha256 != origin.encoder_sha256:
+        raise ContractError(
+            f"the encoder {session.path} is not the one that made {file.path}",
+            expected=f"an encoder with SHA-256 {origin.encoder_sha256[:12]}...",
+            found=f"{session.sha256[:12]}...",
+            remedy="name that encoder",
+        )
+    with open_images(session, place_of(data), given.get("dataset_key"), given.get("resize")) as dataset:
+        index = _indices(file, dataset, rows)
+        said = fit_floats(session, dataset)
+        if decoding.session.image_shape != dataset.image_shape:
+            raise ContractError(
+                f"the decoder {decoding.session.path} does not fit the data set",
+                expected=f"images of shape {dataset.image_shape}",
+                found=f"{decoding.session.image_shape}",
+                remedy="name the decoder that was trained together with the encoder",
+            )
+        scale = image_scale(session, dataset, decoding.session)
+        originals, found = read_images(dataset, index, scale)
+        # Image by image: those of a sample lie apart.
+        mu = np.concatenate(
+            [session.encode(dataset.read(place, place + 1)[0].images).mu for place in index[found].tolist()]
+        )
+    kept = mu.reshape(int(found.sum()), origin.positions, origin.latent_dim)[:, :, list(origin.dimensions)]
+    return compared(decoding, file[rows[found]], kept.reshape(len(kept), -1), originals), said
+
+
+def image_scale(session: EncoderSession, dataset: ImageDataset, decoder: DecoderSession) -> InputScale:
+    """How samples become the images in [0, 1] that the decoder is compared with."""
+    if decoder.metadata is not None:
+        return decoder.metadata.scale
+    if dataset.dtype.kind == "f":
+        return InputScale(*(session.float_range or (0.0, 1.0)))
+    return InputScale(0.0, float(np.iinfo(dataset.dtype).max))
+
+
+def _indices(file: LatentFile, dataset: ImageDataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Which images of a data set rows are."""
+    sources = file.header.origin.sources
+    if len(sources) != 1 or sources[0].identifiers not in {"", 0}:
+        raise OptionError(
+            "the images cannot be compared with their originals",
+            expected="a latent file of one data set",
+            found=f"one of {len(sources)}, or with identifiers that were changed",
+            remedy="compare before latent files are joined, or leave --data out",
+        )
+    if dataset.fingerprint() != sources[0].fingerprint:
+        raise DatasetError(
+            f"{dataset.location} is not the data set that the latents are of",
+            expected=f"{sources[0].path} with the fingerprint {sources[0].fingerprint[:12]}...",
+            found=f"{dataset.fingerprint()[:12]}...",
+            remedy="name that data set, unchanged",
+        )
+    wanted = file.identifiers[rows]
+    if dataset.kind not in BY_PATH:
+        return np.asarray(wanted, np.int64)
+    names = dataset.identifiers(0, len(dataset))
+    order = np.argsort(names, kind="stable")
+    found: npt.NDArray[np.int64] = order[np.minimum(np.searchsorted(names, wanted, sorter=order), len(names) - 1)]
+    if (names[found] != wanted).any():
+        raise DatasetError(
+            f"{dataset.location} lacks images of the latent file",
+            expected="the data set that was encoded",
+            found="other names",
+            remedy="name that data set, unchanged",
+        )
+    return found
+
+
+def _check_options(
+    *, rows: object, ids: object, data: object, encoder: object, compare: int, as_float: bool, hdf5: bool
+) -> None:
+    def refuse(problem: str, expected: str, found: str, remedy: str) -> None:
+        raise OptionError(problem, expected=expected, found=found, remedy=remedy)
+
+    if rows is not None and ids is not None:
+        refuse("the images are named twice", "one of --rows and --id", "both", "leave one out")
+    if (data is None) != (encoder is None):
+        missing = "--data" if data is None else "--encoder"
+        refuse("the quality cannot be measured", "--data together with --encoder", f"no {missing}", "pass both or none")
+    if compare < 1:
+        refuse("--compare cannot be used", "a number of images above 0", str(compare), "correct it")
+    if as_float and not hdf5:
+        refuse("--float cannot be used", "an HDF5 file as --output", "a folder of PNGs", "pass --output FILE.h5")
