@@ -31,7 +31,7 @@ Blocks = Iterable[tuple[npt.NDArray[np.float32], npt.NDArray[Any]]]
 
 def to_bytes(images: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """Images clipped to [0, 1], times 255, rounded."""
-    return np.rint(np.clip(images, 0, 1) * np.float32(255)).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(images, 0, 1) * np.float32(255)).astype(np.uint8))
 
 
 def write_hdf5(path: Path, blocks: Blocks, count: int, image_shape: tuple[int, int, int], *, as_float: bool) -> None:
