@@ -273,6 +273,33 @@ class Truncation:
 
 
 @dataclass(frozen=True, slots=True)
+class Reconstruction:
+    """How close decoded images are, on a bounded sample; of the kept dimensions, the others at their mean.
+
+    PSNR in dB is None where it is infinite: the images are equal.
+
+    Attributes:
+        decoder: Where the decoder file was.
+        n_images: Images of the sample.
+        psnr_quantised: Decoded from the latent file, against the originals.
+        psnr_unquantised: Decoded from the latents before quantisation, against the originals.
+        psnr_both: Decoded from the latent file, against decoded from the latents before quantisation.
+        ssim_quantised: SSIM of the same as `psnr_quantised`.
+        ssim_unquantised: Of the same as `psnr_unquantised`.
+        ssim_both: Of the same as `psnr_both`.
+    """
+
+    decoder: str
+    n_images: int
+    psnr_quantised: float | None
+    psnr_unquantised: float | None
+    psnr_both: float | None
+    ssim_quantised: float | None
+    ssim_unquantised: float | None
+    ssim_both: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Factor:
     """A generative factor as the supervised metrics saw it.
 
@@ -387,6 +414,7 @@ class AnalysisRecord:
         bootstrap: How the intervals were made, None without them.
         truncation: What dropping dimensions costs; None without a decoder.
         supervised: Disentanglement metrics; None without labels.
+        reconstruction: What quantisation costs in images; None unless it was asked for.
         latents: The compressed latent file.
         timings: Seconds and images per second; the only part that may differ between equal runs.
         versions: Versions of ngvae-tools and of the libraries it ran on.
@@ -408,6 +436,7 @@ class AnalysisRecord:
     bootstrap: Bootstrap | None = None
     truncation: Truncation | None = None
     supervised: Supervised | None = None
+    reconstruction: Reconstruction | None = None
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> str:
@@ -536,6 +565,7 @@ def _from_json(raw: dict[str, Any]) -> AnalysisRecord:
         bootstrap=_optional(Bootstrap, raw["bootstrap"]),
         truncation=_truncation(raw["truncation"]),
         supervised=_supervised(raw["supervised"]),
+        reconstruction=_optional(Reconstruction, raw.get("reconstruction")),
         notes=raw["notes"],
     )
 

@@ -18,6 +18,7 @@ from ngvae_tools.cli.options import (
     Lossless,
     Rule,
     Threshold,
+    Verify,
     parse_dimensions,
     storing,
 )
@@ -37,6 +38,7 @@ def command(
     lossless: Lossless = False,
     keep: Keep = "informative",
     codec: CodecName = "deflate",
+    verify: Verify = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print selection.json to stdout, nothing else.")] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -55,6 +57,7 @@ def command(
         decoder=decoder,
         labels=labels,
         storing=storing(distortion, lossless=lossless, keep=keep, codec=codec),
+        verify=verify,
         overwrite=overwrite,
     )
     show_selection(terminal, record, output, as_json=as_json)

@@ -21,6 +21,9 @@ Threshold = Annotated[
 ]
 Dimensions = Annotated[str | None, typer.Option(help="Keep these dimensions, whatever the rules say.", metavar="0,3,5")]
 Decoder = Annotated[Path | None, typer.Option(help="Decoder (ONNX) or run: measure what dropping dimensions costs.")]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="Decode a sample of the latent file: what quantisation costs; with --decoder.")
+]
 Labels = Annotated[
     str | None,
     typer.Option(help="Disentanglement against known factors: a CSV, or auto for labels in the data set."),

@@ -24,6 +24,7 @@ from ngvae_tools.cli.options import (
     Rule,
     Spatial,
     Threshold,
+    Verify,
     parse_dimensions,
     parse_limit,
     parse_shard,
@@ -57,6 +58,7 @@ def command(
     lossless: Lossless = False,
     keep: Keep = "informative",
     codec: CodecName = "deflate",
+    verify: Verify = False,
     bootstrap: Annotated[
         int, typer.Option(help="Replicates behind the intervals; 0 for none.", min=0, max=10000)
     ] = REPLICATES,
@@ -123,7 +125,9 @@ def command(
         chosen = {"rule": rule, "threshold": threshold, "dimensions": dimensions, "selection": selection}
         stored: dict[str, object] = {"distortion": distortion, "lossless": lossless or None}
         stored |= {"keep": keep if keep != "informative" else None, "codec": codec if codec != "deflate" else None}
-        refuse_with_shard(**chosen, **stored, decoder=decoder, labels=labels, json=as_json or None)
+        refuse_with_shard(
+            **chosen, **stored, decoder=decoder, labels=labels, verify=verify or None, json=as_json or None
+        )
         _encode_part(terminal, model, data, output, shard, options)
         return
     kept = storing(distortion, lossless=lossless, keep=keep, codec=codec)
@@ -144,6 +148,7 @@ def command(
             decoder=decoder,
             labels=labels,
             storing=kept,
+            verify=verify,
             options=options,
             on_progress=on_progress,
         )

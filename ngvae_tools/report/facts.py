@@ -10,7 +10,7 @@ from ngvae_tools.report import costs, metrics, rules, storage
 from ngvae_tools.report.words import count, flat, number, plain, plural
 
 if TYPE_CHECKING:
-    from ngvae_tools.record import AnalysisRecord, DimensionStatistics
+    from ngvae_tools.record import AnalysisRecord, DimensionStatistics, Reconstruction
 
 Rows = list[tuple[str, str]]
 
@@ -65,8 +65,26 @@ def about_rows(record: AnalysisRecord) -> Rows:
             f"{rules.confidence(record)} by a Poisson bootstrap over images, {count(bootstrap.replicates)} replicates"
         )
         result.append(("Intervals", text))
+    if record.reconstruction is not None:
+        result += _reconstruction_rows(record.reconstruction)
     speed = record.timings.get("images_per_second")
     return [*result, ("Speed", f"{count(round(speed))} images/s")] if speed is not None else result
+
+
+def _reconstruction_rows(found: Reconstruction) -> Rows:
+    """What quantisation costs in images."""
+
+    def text(psnr: float | None, ssim: float | None) -> str:
+        decibels = "equal images" if psnr is None else f"PSNR {psnr:.2f} dB"
+        return decibels if ssim is None else f"{decibels}, SSIM {ssim:.4f}"
+
+    quantised = text(found.psnr_quantised, found.ssim_quantised)
+    unquantised = text(found.psnr_unquantised, found.ssim_unquantised)
+    sample = plural(found.n_images, "image", "images")
+    return [
+        ("Reconstruction", f"{quantised} against {sample}; {unquantised} before quantisation"),
+        ("Quantisation", f"{text(found.psnr_both, found.ssim_both)} against the reconstruction before it"),
+    ]
 
 
 def notes(record: AnalysisRecord) -> tuple[str, ...]:

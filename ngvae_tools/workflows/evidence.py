@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from ngvae_tools.contract import InputScale
 from ngvae_tools.datasets import ImageDataset
 from ngvae_tools.errors import DatasetError, OptionError
 from ngvae_tools.inference.session import EncoderSession
-from ngvae_tools.record import Supervised, Truncation
+from ngvae_tools.record import Reconstruction, Supervised, Truncation
 
 if TYPE_CHECKING:
     from ngvae_tools.analysis.disentanglement import Settings
@@ -40,6 +41,7 @@ class Evidence:
         decoder_sha256: Hash of the decoder; None without one.
         decoder_bytes: Size of its file; None without one.
         labels: Of the images; None without any.
+        verify: Says what quantisation cost in the images of a latent file, and notes; None unless asked for.
     """
 
     truncation: Truncation | None = None
@@ -49,6 +51,7 @@ class Evidence:
     decoder_sha256: str | None = None
     decoder_bytes: int | None = None
     labels: Labels | None = None
+    verify: Callable[[Path], tuple[Reconstruction, tuple[str, ...]]] | None = None
 
 
 class EvidenceSources:
@@ -61,6 +64,7 @@ class EvidenceSources:
         labels: A CSV file keyed by relative path, or `auto` for the labels within the data set.
         device: Where the decoder runs.
         settings: Of the supervised metrics; the definitions' own by default.
+        verify: Decode the latent file's sample, too, when it is written.
 
     Raises:
         ContractError: The decoder cannot be used, or is not that of the encoder.
@@ -77,7 +81,9 @@ class EvidenceSources:
         labels: str | os.PathLike[str] | None,
         device: str,
         settings: Settings | None = None,
+        verify: bool = False,
     ) -> None:
+        self._verify = verify
         self._dataset = dataset
         self._settings = settings
         # Whole numbers span their type; float samples are what the encoder takes them to be.
@@ -129,7 +135,19 @@ class EvidenceSources:
             decoder_sha256=None if decoder is None else decoder.sha256,
             decoder_bytes=None if decoder is None else decoder.path.stat().st_size,
             labels=self._labels if self._labels is not None and self._labels.columns else None,
+            verify=None if decoder is None or not self._verify else partial(self._verified, decoder, findings),
         )
+
+    def _verified(
+        self, decoder: DecoderSession, findings: Findings, path: Path
+    ) -> tuple[Reconstruction, tuple[str, ...]]:
+        from ngvae_tools.workflows.reconstruct import verify_latents
+        from ngvae_tools.workflows.truncation import SAMPLE_IMAGES, scale_of
+
+        chosen = findings.sample.smallest(SAMPLE_IMAGES)
+        scale = scale_of(decoder, self._dataset, self._scale)
+        rows, mu = findings.sample.row[chosen], findings.sample.mu[chosen]
+        return verify_latents(path, self._dataset, decoder, rows, mu, scale)
 
     def _truncation(self, findings: Findings) -> Truncation | None:
         if self._decoder is None:
@@ -157,6 +175,21 @@ class EvidenceSources:
         chosen = findings.sample.smallest(LABELLED_IMAGES)
         rows, mu = findings.sample.row[chosen], findings.sample.mu[chosen]
         return measure_supervised(self._labels, rows, mu, settings=self._settings)
+
+
+def check_verify(*, verify: bool, decoder: object) -> None:
+    """Refuse --verify without a decoder.
+
+    Raises:
+        OptionError: It is so.
+    """
+    if verify and decoder is None:
+        raise OptionError(
+            "--verify cannot be used",
+            expected="a decoder, which makes images of the latents",
+            found="none",
+            remedy="pass --decoder, or leave --verify out",
+        )
 
 
 @contextmanager

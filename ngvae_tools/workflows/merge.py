@@ -20,7 +20,7 @@ from ngvae_tools.files import refuse_existing
 from ngvae_tools.record import AnalysisRecord
 from ngvae_tools.workflows.encode import EncodeOptions, default_output, encode_options_of, open_pass
 from ngvae_tools.workflows.encoding_pass import FILE_NAME, EncodingPass
-from ngvae_tools.workflows.evidence import Evidence, EvidenceSources
+from ngvae_tools.workflows.evidence import Evidence, EvidenceSources, check_verify
 from ngvae_tools.workflows.given import check_given
 from ngvae_tools.workflows.lock import locked
 from ngvae_tools.workflows.result import RESULT_NAMES, Choice, write_result
@@ -109,6 +109,7 @@ def merge(
     decoder: str | os.PathLike[str] | None = None,
     labels: str | os.PathLike[str] | None = None,
     storing: StoreOptions | None = None,
+    verify: bool = False,
     overwrite: bool = False,
 ) -> AnalysisRecord:
     """Make one result of all parts of a pass; it equals that of `select_latents` bit for bit.
@@ -124,6 +125,7 @@ def merge(
         decoder: The same.
         labels: The same.
         storing: The same.
+        verify: The same.
         overwrite: Replace a finished result.
 
     Raises:
@@ -137,13 +139,14 @@ def merge(
         refuse_existing(folder / name, overwrite=overwrite)
     storing = storing or StoreOptions()
     storing.check()
+    check_verify(verify=verify, decoder=decoder)
     check_given(rule=rule, threshold=threshold, dimensions=dimensions)
     encoding, files = _gathered([Path(part) for part in parts])
     kept, said = None, tuple[str, ...]()
     if dimensions is not None:
         kept, said = given(dimensions, encoding.model.latent_dim), ("The dimensions kept were named by the user.",)
     choice = Choice(*check_rule(encoding.family, rule, threshold), kept, said, storing)
-    with _evidence(encoding, decoder=decoder, labels=labels) as measure, locked(folder):
+    with _evidence(encoding, decoder=decoder, labels=labels, verify=verify) as measure, locked(folder):
         return write_result(encoding, files, folder, choice, measure=measure, timings={}, started=started)
 
 
@@ -197,6 +200,7 @@ def _evidence(
     *,
     decoder: str | os.PathLike[str] | None,
     labels: str | os.PathLike[str] | None,
+    verify: bool,
 ) -> Iterator[Callable[[Findings], Evidence]]:
     """What measures the latents against a decoder and labels; without both nothing is opened."""
     if decoder is None and labels is None:
@@ -220,5 +224,7 @@ def _evidence(
                 found="other content",
                 remedy="restore them, or leave --decoder and --labels out",
             )
-        sources = EvidenceSources(opened.session, opened.dataset, decoder=decoder, labels=labels, device=options.device)
+        sources = EvidenceSources(
+            opened.session, opened.dataset, decoder=decoder, labels=labels, device=options.device, verify=verify
+        )
         yield sources.measure

@@ -23,10 +23,11 @@ from ngvae_tools.inference.decoder import DecoderSession, OutputOptions
 from ngvae_tools.inference.session import EncoderSession, HeadNames, InputOptions
 from ngvae_tools.latents.header import LatentOrigin
 from ngvae_tools.latents.reader import LatentFile, open_latents
+from ngvae_tools.record import Reconstruction, finite_or_none
 from ngvae_tools.run import DECODER_NAME
 from ngvae_tools.workflows.image_files import HDF5_ENDINGS, PNG_CHANNELS, write_folder, write_hdf5
 from ngvae_tools.workflows.opening import encoder_of, fit_floats, open_images
-from ngvae_tools.workflows.truncation import read_images
+from ngvae_tools.workflows.truncation import SAMPLE_BYTES, read_images
 
 COMPARED = 256
 """Images whose quality is measured unless asked otherwise."""
@@ -173,7 +174,7 @@ class Decoding:
         if not self.kept_only:
             kept = expanded(kept, origin)
         # A spatial decoder takes each channel's positions together.
-        return self.session.decode(kept.transpose(0, 2, 1).reshape(len(values), -1))
+        return self.session.decode(kept.transpose(0, 2, 1).reshape(len(values), self.session.latent_dim))
 
     @property
     def batch(self) -> int:
@@ -325,6 +326,46 @@ def _measured(
         )
     kept = mu.reshape(int(found.sum()), origin.positions, origin.latent_dim)[:, :, list(origin.dimensions)]
     return compared(decoding, file[rows[found]], kept.reshape(len(kept), -1), originals), said
+
+
+def verify_latents(
+    path: Path,
+    dataset: ImageDataset,
+    decoder: DecoderSession,
+    index: npt.NDArray[np.int64],
+    mu: Floats,
+    scale: InputScale,
+) -> tuple[Reconstruction, tuple[str, ...]]:
+    """What quantisation costs in the images of a sample, and a note where a number is infinite.
+
+    Args:
+        path: The latent file.
+        dataset: The data set as it was encoded.
+        decoder: Takes all K dimensions; the latents are not spatial.
+        index: Indices of the sample's images in the data set, shape (n,).
+        mu: Their posterior means, shape (n, K).
+        scale: How samples become images in [0, 1].
+
+    Raises:
+        ContractError: The decoder's outputs do not fit.
+        DatasetError: None of the images can be read again.
+    """
+    order = np.argsort(index)
+    room = max(1, min(COMPARED, SAMPLE_BYTES // (4 * math.prod(dataset.image_shape))))
+    order = order[evenly_spaced(len(order), room)]
+    originals, found = read_images(dataset, index[order], scale)
+    index, mu = index[order][found], mu[order][found]
+    with LatentFile(path) as file:
+        origin = file.header.origin
+        names = [dataset.identifiers(place, place + 1)[0] for place in index.tolist()]
+        quantised = file[file.row_of(names)]
+        decoding = Decoding(decoder, origin, kept_only=False)
+        measured = compared(decoding, quantised, mu[:, list(origin.dimensions)], originals)
+    each = (measured.quantised, measured.unquantised, measured.both)
+    psnr = [finite_or_none(one.psnr) for one in each]
+    notes = () if None not in psnr else ("A PSNR of the reconstruction is infinite, which is null: images are equal.",)
+    reconstruction = Reconstruction(str(decoder.path), measured.n_images, *psnr, *(one.ssim for one in each))
+    return reconstruction, notes
 
 
 def image_scale(session: EncoderSession, dataset: ImageDataset, decoder: DecoderSession) -> InputScale:

@@ -94,6 +94,7 @@ def write_result(
             latents = store_latents(
                 parts.latents, encoding, files, findings, chosen, identifier_type, evidence, choice.storing
             )
+        reconstruction, said = (None, ()) if evidence.verify is None else evidence.verify(parts.latents)
         record = analysis_record(
             encoding,
             findings,
@@ -104,7 +105,8 @@ def write_result(
             bootstrap=bootstrap_of(encoding.settings.replicates),
             truncation=evidence.truncation,
             supervised=evidence.supervised,
-            notes=(*choice.notes, *encoding.data_notes, *evidence.notes),
+            reconstruction=reconstruction,
+            notes=(*choice.notes, *encoding.data_notes, *evidence.notes, *said),
         )
         parts.finish(record)
     return record

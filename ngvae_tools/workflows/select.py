@@ -15,7 +15,7 @@ from ngvae_tools.errors import NgvaeToolsError
 from ngvae_tools.files import refuse_existing
 from ngvae_tools.record import AnalysisRecord
 from ngvae_tools.workflows.encode import EncodeOptions, default_output, encode_options_of, open_pass
-from ngvae_tools.workflows.evidence import EvidenceSources
+from ngvae_tools.workflows.evidence import EvidenceSources, check_verify
 from ngvae_tools.workflows.given import as_before, check_given, earlier_record, kept_before
 from ngvae_tools.workflows.lock import locked
 from ngvae_tools.workflows.result import RESULT_NAMES, Choice, write_result
@@ -41,6 +41,7 @@ def select_latents(
     decoder: str | os.PathLike[str] | None = None,
     labels: str | os.PathLike[str] | None = None,
     storing: StoreOptions | None = None,
+    verify: bool = False,
     settings: Settings | None = None,
     options: EncodeOptions | None = None,
     **encode_options: Any,
@@ -62,6 +63,7 @@ def select_latents(
         decoder: The decoder file, or a run's folder: measure what dropping dimensions costs.
         labels: Measure disentanglement against known factors: a CSV file keyed by relative path, or `auto` for the
             labels within the data set.
+        verify: Decode a sample of the latent file, and say what quantisation cost; needs `decoder`.
         storing: What goes into the latent file, and how exactly; the informative dimensions at a distortion of 1 %
             by default.
         settings: Of the supervised metrics; the definitions' own by default.
@@ -93,6 +95,7 @@ def select_latents(
         refuse_existing(folder / name, overwrite=options.overwrite)
     storing = storing or StoreOptions()
     storing.check()
+    check_verify(verify=verify, decoder=decoder)
     check_given(rule=rule, threshold=threshold, dimensions=dimensions, selection=selection)
     earlier = None if selection is None else earlier_record(selection)
     heads, input_options = as_before(options.heads, options.input_options, earlier)
@@ -102,7 +105,13 @@ def select_latents(
         kept, said = kept_before(session, dimensions, earlier)
         choice = Choice(*check_rule(session.family, rule, threshold), kept, said, storing)
         sources = EvidenceSources(
-            session, opened.dataset, decoder=decoder, labels=labels, settings=settings, device=options.device
+            session,
+            opened.dataset,
+            decoder=decoder,
+            labels=labels,
+            settings=settings,
+            device=options.device,
+            verify=verify,
         )
         with locked(folder), kept_shards(ShardFolder(folder)) as shards:
             done = opened.run(shards, range(opened.encoding.plan.n_shards))

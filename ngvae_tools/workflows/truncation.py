@@ -110,7 +110,7 @@ def measure_truncation(
     if len(index) > room:
         chosen = np.linspace(0, len(index) - 1, room).round().astype(np.int64)
         index, mu = index[chosen], mu[chosen]
-    images, found = read_images(dataset, index, _scale_of(decoder, dataset, scale))
+    images, found = read_images(dataset, index, scale_of(decoder, dataset, scale))
     cost = truncation_cost(images, mu[found], mean, posterior_std, information, decoder.decode)
     error, mean_image = cost.by_relevance.error[-1], float(images.var(axis=0).mean())
     if error >= cost.by_relevance.error[0] or 0 < mean_image <= error:
@@ -177,7 +177,8 @@ def _check_fit(decoder: DecoderSession, encoder: EncoderSession) -> None:
         )
 
 
-def _scale_of(decoder: DecoderSession, dataset: ImageDataset, scale: InputScale | None) -> InputScale:
+def scale_of(decoder: DecoderSession, dataset: ImageDataset, scale: InputScale | None) -> InputScale:
+    """How samples become images in [0, 1]: as the decoder says, else `scale`, else the whole range of their type."""
     if decoder.metadata is not None:
         return decoder.metadata.scale
     if scale is not None:

@@ -21,6 +21,7 @@ from ngvae_tools.record import (
     DimensionStatistics,
     IntrinsicDimension,
     LatentsInfo,
+    Reconstruction,
     Selection,
     Supervised,
     Truncation,
@@ -84,6 +85,7 @@ def analysis_record(
     bootstrap: Bootstrap | None,
     truncation: Truncation | None,
     supervised: Supervised | None,
+    reconstruction: Reconstruction | None = None,
     notes: tuple[str, ...],
 ) -> AnalysisRecord:
     """The record of a data set that went through an encoder."""
@@ -112,6 +114,7 @@ def analysis_record(
         bootstrap=None if findings.replicates is None else bootstrap,
         truncation=truncation,
         supervised=supervised,
+        reconstruction=reconstruction,
         notes=(
             *encoding.model_notes,
             *_origin(encoding.kept),
