@@ -21,6 +21,7 @@ from ngvae_tools.record import (
     IntrinsicDimension,
     LatentsInfo,
     ModelInfo,
+    Reconstruction,
     Selection,
     Supervised,
     Truncation,
@@ -73,6 +74,7 @@ def options(dim):
         "truncation": maybe(
             st.builds(Truncation, TEXT, TEXT, WHOLE, maybe(curve), curve, row(dim), row(dim), row(dim))
         ),
+        "reconstruction": maybe(st.builds(Reconstruction, TEXT, WHOLE, *[MAYBE] * 6)),
         "supervised": maybe(
             st.builds(Supervised, *labels, st.lists(row(dim), max_size=2).map(tuple), settings, row(1, TEXT))
         ),
@@ -160,7 +162,8 @@ def test_the_keys_of_the_format():
     assert (raw["format"], raw["version"]) == ("ngvae-tools/selection", 3)
     assert set(raw) == {
         "format", "version", "model", "data", "selection", "rules", "dimensions", "covariance", "metrics",
-        "sample_metrics", "intrinsic_dimension", "bootstrap", "truncation", "supervised", "latents", "timings",
+        "sample_metrics", "intrinsic_dimension", "bootstrap", "truncation", "supervised", "reconstruction", "latents",
+        "timings",
         "versions", "notes",
     }  # fmt: skip
     assert set(raw["model"]) == {
