@@ -27,7 +27,7 @@ from ngvae_tools.record import Reconstruction, finite_or_none
 from ngvae_tools.run import DECODER_NAME
 from ngvae_tools.workflows.image_files import HDF5_ENDINGS, PNG_CHANNELS, write_folder, write_hdf5
 from ngvae_tools.workflows.opening import encoder_of, fit_floats, open_images
-from ngvae_tools.workflows.truncation import SAMPLE_BYTES, read_images
+from ngvae_tools.workflows.truncation import SAMPLE_BYTES, read_images, scale_of
 
 COMPARED = 256
 """Images whose quality is measured unless asked otherwise."""
@@ -318,7 +318,8 @@ def _measured(
                 found=f"{decoding.session.image_shape}",
                 remedy="name the decoder that was trained together with the encoder",
             )
-        scale = image_scale(session, dataset, decoding.session)
+        floats = session.float_range if dataset.dtype.kind == "f" else None
+        scale = scale_of(decoding.session, dataset, None if floats is None else InputScale(*floats))
         originals, found = read_images(dataset, index, scale)
         # Image by image: those of a sample lie apart.
         mu = np.concatenate(
@@ -366,15 +367,6 @@ def verify_latents(
     notes = () if None not in psnr else ("A PSNR of the reconstruction is infinite, which is null: images are equal.",)
     reconstruction = Reconstruction(str(decoder.path), measured.n_images, *psnr, *(one.ssim for one in each))
     return reconstruction, notes
-
-
-def image_scale(session: EncoderSession, dataset: ImageDataset, decoder: DecoderSession) -> InputScale:
-    """How samples become the images in [0, 1] that the decoder is compared with."""
-    if decoder.metadata is not None:
-        return decoder.metadata.scale
-    if dataset.dtype.kind == "f":
-        return InputScale(*(session.float_range or (0.0, 1.0)))
-    return InputScale(0.0, float(np.iinfo(dataset.dtype).max))
 
 
 def _indices(file: LatentFile, dataset: ImageDataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
