@@ -113,6 +113,7 @@ class EncodingPass:
             "resize": self.data.resize,
             "heads": dict(self.model.heads),
             "input": dataclasses.asdict(self.input_options),
+            "input_range": None if self.model.input_range is None else list(self.model.input_range),
             "dataset_key": self.dataset_key,
             "float_samples": list(self.data_notes),
         }

@@ -198,10 +198,9 @@ def open_decoding(path: Path, file: LatentFile, *, device: str, any_decoder: boo
     """
     path = path / DECODER_NAME if path.is_dir() else path
     origin = file.header.origin
-    asked = origin.preprocessing.get("input") or {}
-    low, high = asked.get("low"), asked.get("high")
-    # A decoder from elsewhere is taken to return images in the range that its encoder was said to take.
-    options = None if low is None or high is None else OutputOptions(low=low, high=high)
+    # A decoder from elsewhere is taken to return images in the range that its encoder takes.
+    span = origin.preprocessing.get("input_range")
+    options = None if span is None else OutputOptions(low=span[0], high=span[1])
     session = DecoderSession(path, device=device, output_options=options)
     kept, latent_dim, positions = len(origin.dimensions), origin.latent_dim, origin.positions
     own = None if session.metadata is None else session.metadata.kept

@@ -63,6 +63,18 @@ def test_equals_decoding_by_hand(tmp_path, latents, decoder):
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_a_decoder_from_elsewhere_returns_what_its_encoder_takes(tmp_path, latents):
+    linear = LinearDecoder((0.5, 0.25, 0.125, 0.5, 0.25), SHAPE)
+    own = linear.save(tmp_path / "decoder.onnx")
+    foreign = linear.save(tmp_path / "foreign.onnx", metadata=None, gain=2.0, offset=-1.0)
+    reconstruct(latents, tmp_path / "own.h5", decoder=own, as_float=True)
+    path = tmp_path / "symmetric.h5"
+    latent_files.write(path, values_of(40), latent_files.names_of(40, "paths"), preprocessing={"input_range": [-1, 1]})
+    reconstruct(path, tmp_path / "foreign.h5", decoder=foreign, as_float=True)
+    with h5py.File(tmp_path / "own.h5") as one, h5py.File(tmp_path / "foreign.h5") as other:
+        np.testing.assert_allclose(other["images"][:], one["images"][:], atol=1e-6)
+
+
 def test_batches_and_chunks_do_not_change_anything(tmp_path, decoder, monkeypatch):
     path = tmp_path / "many.h5"
     latent_files.write(path, values_of(5000))
