@@ -15,6 +15,7 @@ import numpy as np
 
 from ngvae_tools.analysis.survey import Findings, Survey
 from ngvae_tools.datasets import Rejection
+from ngvae_tools.datasets.footprint import Footprint
 from ngvae_tools.errors import DatasetError, OptionError, OutputError
 from ngvae_tools.files import flush_to_disk, output_errors
 from ngvae_tools.latents.header import FILE_NAME as LATENTS_NAME
@@ -82,7 +83,7 @@ def write_result(
     """
     began = time.perf_counter()
     with ResultFiles(folder) as parts:
-        survey, n_rejected, identifier_type = _survey(encoding, files, parts)
+        survey, n_rejected, identifier_type, footprint = _survey(encoding, files, parts)
         findings = survey.findings()
         chosen = choice.given or findings.selection(choice.rule, choice.threshold)
         if chosen is None:
@@ -92,7 +93,7 @@ def write_result(
         evidence = measure(findings)
         with output_errors(folder):
             latents = store_latents(
-                parts.latents, encoding, files, findings, chosen, identifier_type, evidence, choice.storing
+                parts.latents, encoding, files, findings, chosen, identifier_type, footprint, evidence, choice.storing
             )
         reconstruction, said = (None, ()) if evidence.verify is None else evidence.verify(parts.latents)
         record = analysis_record(
@@ -112,11 +113,13 @@ def write_result(
     return record
 
 
-def _survey(encoding: EncodingPass, files: Sequence[Path], parts: ResultFiles) -> tuple[Survey, int, np.dtype[Any]]:
-    """All shards' surveys joined, the number of rejected images, and the type that holds all identifiers."""
+def _survey(
+    encoding: EncodingPass, files: Sequence[Path], parts: ResultFiles
+) -> tuple[Survey, int, np.dtype[Any], Footprint]:
+    """All shards' surveys joined, the number of rejected images, the type of all identifiers, and a sample's size."""
     types: set[np.dtype[Any]] = set()
     reasons: Counter[str] = Counter()
-    n_rejected = 0
+    n_rejected, footprint = 0, Footprint()
     survey = Survey(
         encoding.family,
         encoding.model.latent_dim,
@@ -130,6 +133,7 @@ def _survey(encoding: EncodingPass, files: Sequence[Path], parts: ResultFiles) -
             types.add(identifiers_of(result).dtype)
         parts.reject(result.rejected)
         n_rejected += len(result.rejected)
+        footprint += result.footprint
         if len(reasons) < MAX_REASONS:
             reasons.update(rejection.reason for rejection in result.rejected)
     n_images = encoding.data.n_images
@@ -148,7 +152,7 @@ def _survey(encoding: EncodingPass, files: Sequence[Path], parts: ResultFiles) -
             found=f"{n_rejected} of {n_rejected} unfit, {count} of them because each {reason}",
             remedy="name the data that the encoder was made for, or pass --resize where only the size differs",
         )
-    return survey, n_rejected, np.result_type(*types)
+    return survey, n_rejected, np.result_type(*types), footprint
 
 
 def _undecided(rule: str, findings: Findings) -> OptionError:

@@ -68,4 +68,6 @@ def _sample(named: NamedAnalysis, notes: list[str]) -> ModelSample | None:
     except RecordError as error:
         notes.append(f"{named.name} cannot be matched: {error.problem} (found {error.found}).")
         return None
-    return ModelSample(named.name, rows.dimensions, images, rows.values)
+    # A file may keep the other dimensions too.
+    chosen = [k for k, dimension in enumerate(rows.dimensions) if named.record.selection.informative[dimension]]
+    return ModelSample(named.name, tuple(rows.dimensions[k] for k in chosen), images, rows.values[:, chosen])

@@ -79,6 +79,7 @@ def store_latents(
     findings: Findings,
     selection: Selection,
     identifier_type: np.dtype[Any],
+    footprint: Footprint,
     evidence: Evidence,
     options: StoreOptions,
 ) -> LatentsInfo:
@@ -91,6 +92,7 @@ def store_latents(
         findings: What the pass found.
         selection: The informative dimensions.
         identifier_type: Holds all identifiers.
+        footprint: What a sample of the images takes.
         evidence: What else there is: the decoder, and labels.
         options: What goes into the file.
 
@@ -128,7 +130,7 @@ def store_latents(
     )
     with LatentFile(path) as file:
         file.verify()
-        return _info(file, _footprint(files), evidence)
+        return _info(file, footprint, evidence)
 
 
 def identifiers_of(result: ShardResult) -> npt.NDArray[Any]:
@@ -190,10 +192,6 @@ def _info(file: LatentFile, footprint: Footprint, evidence: Evidence) -> Latents
 
 def _each(total: int | None, footprint: Footprint) -> float | None:
     return None if total is None or not footprint.images else total / footprint.images
-
-
-def _footprint(files: Sequence[Path]) -> Footprint:
-    return sum((result.footprint for result in results(files)), Footprint())
 
 
 def _noise(findings: Findings) -> npt.NDArray[np.float64]:
