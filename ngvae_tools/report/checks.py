@@ -79,6 +79,11 @@ def _shapes(record: AnalysisRecord, dim: int) -> Iterator[tuple[str, bool]]:
     for row in record.dimensions:
         bins = row.p_histogram
         yield f"a histogram of {P_BINS} counts", bins is None or (len(bins) == P_BINS and min(bins) >= 0)
+    latents = record.latents
+    yield f"kept dimensions below {dim}", all(0 <= k < dim for k in latents.dimensions)
+    measured = (latents.bits, latents.entropy_bits, latents.max_error, latents.mean_squared_error)
+    kept = len(latents.dimensions)
+    yield f"figures of {kept} kept dimensions", all(len(row) == kept for row in measured if row is not None)
     if record.covariance is not None:
         yield f"a covariance of shape ({dim}, {dim})", [len(line) for line in record.covariance] == [dim] * dim
     if record.intrinsic_dimension is not None:
