@@ -86,4 +86,4 @@ def test_any_order_and_any_parts_give_the_same_moments(case):
         assert found.mean.tobytes() == expected.mean.tobytes()
         assert found.comoment.tobytes() == expected.comoment.tobytes()
     everything = np.concatenate([rows[k] for k in range(count) if k not in empty])
-    np.testing.assert_allclose(expected.covariance(), np.cov(everything.T), rtol=1e-9)
+    np.testing.assert_allclose(expected.covariance(), np.cov(everything.T), rtol=1e-9, atol=1e-12)
