@@ -62,6 +62,7 @@ class _Part:
         blocks: Values in float64 and identifiers, from the start at every call.
         names: Identifiers of all rows as they come.
         labels: All values of the labels; None where there are none.
+        factors: Their names and kinds.
         source: The data sets that they are.
         max_error: Largest error that the values already have, a dimension.
         mean_squared_error: Mean squared error that they have.
@@ -71,6 +72,7 @@ class _Part:
     blocks: Callable[[], Iterator[tuple[npt.NDArray[np.floating], npt.NDArray[Any]]]]
     names: npt.NDArray[Any]
     labels: npt.NDArray[np.float64] | None
+    factors: tuple[tuple[str, str], ...]
     sources: tuple[DataSource, ...]
     max_error: npt.NDArray[np.float64]
     mean_squared_error: npt.NDArray[np.float64]
@@ -263,8 +265,7 @@ def _factors(first: LatentHeader, parts: Sequence[_Part]) -> tuple[tuple[tuple[s
     if not any(part.labels is not None for part in parts):
         return (), ()
     numbers = all(kind != "categorical" for _, kind in first.factors)
-    shapes = {None if part.labels is None else part.labels.shape[1] for part in parts}
-    if numbers and shapes == {len(first.factors)}:
+    if numbers and all(part.factors == first.factors for part in parts):
         return first.factors, ()
     return (), ("The labels are left out: not all of the data sets have the same ones, as numbers.",)
 
@@ -297,6 +298,7 @@ def _part_of(file: LatentFile) -> _Part:
         blocks=file.chunks,
         names=file.identifiers,
         labels=None if labels is None else labels.values,
+        factors=header.factors,
         sources=header.origin.sources,
         max_error=header.max_error,
         mean_squared_error=header.mean_squared_error,
@@ -322,6 +324,7 @@ def _encoded(header: LatentHeader, opened: OpenPass, files: Sequence[Path]) -> _
         blocks=blocks,
         names=np.concatenate(names),
         labels=None,
+        factors=(),
         sources=(DataSource(data.path, data.kind, data.fingerprint, sum(map(len, names))),),
         # Most will read the values as float32, whose rounding belongs to the error.
         max_error=largest * 2.0**-24,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -119,9 +120,9 @@ def _write_png(folder: Path, image: npt.NDArray[np.uint8], identifier: bytes | i
 
 @contextmanager
 def _replacing_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield a new folder, `path` + ".part"; it becomes `path` when the block ends well, else it is removed."""
+    """Yield a new folder beside `path`; it becomes `path` when the block ends well, else it is removed."""
     path = path.absolute()
-    part, old = (path.with_name(f"{path.name}.{what}") for what in ("part", "old"))
+    old = path.with_name(f"{path.name}.old")
     with output_errors(path):
         if path.exists():
             _check_replaceable(path, overwrite=overwrite)
@@ -129,10 +130,12 @@ def _replacing_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
             raise OutputError(
                 f"{old} is in the way", expected="an unused name", found="a folder", remedy="move it away first"
             )
-        _remove(part)
-        part.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A name of its own: a folder that is there, whatever it is called, belongs to somebody.
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     try:
         with output_errors(path):
+            part.chmod(0o755)
             yield part
             flush_to_disk(part)
             if path.exists():

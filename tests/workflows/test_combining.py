@@ -124,6 +124,15 @@ class TestMerge:
             assert bool(combined.notes) != kept
 
 
+def test_labels_of_other_names_are_never_taken_for_each_other(tmp_path):
+    for name, factor in (("a.h5", ("age", "continuous")), ("b.h5", ("weight", "continuous"))):
+        write(tmp_path / name, values_of(20), labels=np.ones((20, 1)), factors=(factor,))
+    combined = merge_latents([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "c.h5")
+    assert "labels are left out" in combined.notes[0]
+    with open_latents(tmp_path / "c.h5") as file:
+        assert file.labels is None
+
+
 @pytest.fixture
 def encoder(tmp_path):
     return Linear(4, second="logvar", constant=[-3.0, 0.0, -3.0, -3.0]).save(

@@ -63,6 +63,15 @@ def test_equals_decoding_by_hand(tmp_path, latents, decoder):
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_a_folder_of_the_user_beside_the_output_stays(tmp_path, latents, decoder):
+    (tmp_path / "out.part").mkdir()
+    (tmp_path / "out.part/thesis.txt").write_text("mine")
+    reconstruct(latents, tmp_path / "out", decoder=decoder)
+    assert (tmp_path / "out.part/thesis.txt").read_text() == "mine"
+    assert len(list((tmp_path / "out").iterdir())) == 40
+    assert not list(tmp_path.glob(".out.*"))
+
+
 def test_a_decoder_from_elsewhere_returns_what_its_encoder_takes(tmp_path, latents):
     linear = LinearDecoder((0.5, 0.25, 0.125, 0.5, 0.25), SHAPE)
     own = linear.save(tmp_path / "decoder.onnx")
