@@ -102,10 +102,6 @@ class Coding:
         """The same for `times` groups of d columns each."""
         return Coding(self.dtype, np.tile(self.step, times), np.tile(self.base, times), np.tile(self.shift, times))
 
-    def columns(self, chosen: Any) -> Coding:
-        """The same for some of the columns."""
-        return Coding(self.dtype, self.step[chosen], self.base[chosen], self.shift[chosen])
-
 
 def _shift(census: Census, k: int, itemsize: int, chunk_rows: int) -> int:
     """The shift that makes a typical chunk smallest; where frequencies are not known, one of 3 at most."""

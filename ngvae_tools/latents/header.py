@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from ngvae_tools.latents.coding import CODE_TYPES, Coding
 from ngvae_tools.latents.grid import MOST_STEPS, Array, Integers
@@ -91,6 +92,11 @@ class LatentOrigin:
     def columns(self) -> int:
         """Number d of columns."""
         return len(self.dimensions) * self.positions
+
+    def kept(self, mu: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        """The columns (n, d) of all K dimensions at each of the P positions, (n, P K)."""
+        by_position = mu.reshape(len(mu), self.positions, self.latent_dim)
+        return by_position[:, :, list(self.dimensions)].reshape(len(mu), self.columns)
 
 
 @dataclass(frozen=True, slots=True)

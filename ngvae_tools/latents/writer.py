@@ -205,7 +205,7 @@ class _Codes:
         self.max_error, self.squared_error = np.zeros(kept), np.zeros(kept)
         self._coding, self._positions = coding, positions
         self._digest = hashlib.sha256()
-        self._archive = _Archive(file, width, n_rows, folder) if codec == "archive" else None
+        self._archive = _Archive(file, folder) if codec == "archive" else None
         self.chunk_rows = max(min(CHUNK_ROWS, n_rows), 1)
         if self._archive is None:
             self._rows = _stored(file, "codes", (n_rows, width), coding.dtype)
@@ -235,8 +235,8 @@ class _Codes:
 class _Archive:
     """Blocks of an archive: kept in a file without a name until it is known how long they are together."""
 
-    def __init__(self, file: Any, width: int, n_rows: int, folder: Path) -> None:
-        self._file, self._width, self._n_rows = file, width, n_rows
+    def __init__(self, file: Any, folder: Path) -> None:
+        self._file = file
         self._blocks = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - it lives as long as this
         self._ends: list[int] = []
         self._checksums: list[int] = []

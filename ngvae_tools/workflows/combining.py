@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +13,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ngvae_tools.datasets import Rejection
 from ngvae_tools.datasets.places import place_of
 from ngvae_tools.errors import DatasetError, OptionError
-from ngvae_tools.files import output_errors, refuse_existing, replacing
-from ngvae_tools.inference.session import HeadNames, InputOptions
+from ngvae_tools.files import refuse_existing, replacing
 from ngvae_tools.latents.grid import Grid
 from ngvae_tools.latents.header import DataSource, LatentHeader
 from ngvae_tools.latents.reader import LatentFile, open_latents
 from ngvae_tools.latents.writer import Block, Errors, RowsShape, write_latents
 from ngvae_tools.workflows.encode import EncodeOptions, OpenPass, encode_options_of, open_pass
 from ngvae_tools.workflows.lock import locked
+from ngvae_tools.workflows.preprocessing import Preprocessing
+from ngvae_tools.workflows.result import REJECTED_NAME, append_rejections
 from ngvae_tools.workflows.shard_folder import ShardFolder, kept_shards, results
 from ngvae_tools.workflows.storing import identifiers_of
 
@@ -58,7 +57,6 @@ class _Part:
     """Rows that go into a file.
 
     Attributes:
-        name: Where they come from, for errors.
         blocks: Values in float64 and identifiers, from the start at every call.
         names: Identifiers of all rows as they come.
         labels: All values of the labels; None where there are none.
@@ -68,7 +66,6 @@ class _Part:
         mean_squared_error: Mean squared error that they have.
     """
 
-    name: str
     blocks: Callable[[], Iterator[tuple[npt.NDArray[np.floating], npt.NDArray[Any]]]]
     names: npt.NDArray[Any]
     labels: npt.NDArray[np.float64] | None
@@ -154,12 +151,13 @@ def append_latents(
         path = Path(output) if output is not None else old.path
         if output is not None:
             refuse_existing(path, overwrite=encode_options_of(options, encode_options).overwrite, found="a file")
-        reading = old.header.origin.preprocessing
+        how = Preprocessing.read(old.path, old.header.origin.preprocessing)
         options = dataclasses.replace(
             encode_options_of(options, encode_options),
-            heads=HeadNames(**reading["heads"]),
-            input_options=InputOptions(**reading["input"]),
-            resize=reading["resize"],
+            heads=how.heads,
+            input_options=how.input_options,
+            resize=how.resize,
+            float_samples=how.float_samples,
             bootstrap=0,
             overwrite=False,
         )
@@ -294,7 +292,6 @@ def _part_of(file: LatentFile) -> _Part:
     header = file.header
     labels = file.labels
     return _Part(
-        name=str(file.path),
         blocks=file.chunks,
         names=file.identifiers,
         labels=None if labels is None else labels.values,
@@ -306,21 +303,20 @@ def _part_of(file: LatentFile) -> _Part:
 
 
 def _encoded(header: LatentHeader, opened: OpenPass, files: Sequence[Path]) -> _Part:
-    model, data = opened.encoding.model, opened.encoding.data
-    kept = np.array(header.origin.dimensions, np.int64)
-    columns = (np.arange(model.positions)[:, None] * model.latent_dim + kept).ravel()
+    data, kept = opened.encoding.data, len(header.origin.dimensions)
 
     def blocks() -> Iterator[tuple[npt.NDArray[np.floating], npt.NDArray[Any]]]:
         for result in results(files):
             if len(result.index):
-                yield result.mu[:, columns], identifiers_of(result)
+                yield header.origin.kept(result.mu), identifiers_of(result)
 
-    names, largest = [], np.zeros(len(kept))
+    names, largest = [], np.zeros(kept)
     for values, some in blocks():
         names.append(some)
-        largest = np.maximum(largest, np.abs(values.reshape(-1, len(kept))).max(axis=0, initial=0.0))
+        largest = np.maximum(
+            largest, np.abs(values.reshape(len(values) * header.origin.positions, kept)).max(axis=0, initial=0.0)
+        )
     return _Part(
-        name=data.path,
         blocks=blocks,
         names=np.concatenate(names),
         labels=None,
@@ -328,25 +324,20 @@ def _encoded(header: LatentHeader, opened: OpenPass, files: Sequence[Path]) -> _
         sources=(DataSource(data.path, data.kind, data.fingerprint, sum(map(len, names))),),
         # Most will read the values as float32, whose rounding belongs to the error.
         max_error=largest * 2.0**-24,
-        mean_squared_error=np.zeros(len(kept)),
+        mean_squared_error=np.zeros(kept),
     )
 
 
 def _check_same(first: LatentFile, other: LatentFile) -> None:
     """Refuse files whose columns do not mean the same."""
     one, two = first.header.origin, other.header.origin
-    differences = [
-        (what, a, b)
-        for what, a, b in (
-            ("encoder with SHA-256", one.encoder_sha256, two.encoder_sha256),
-            ("dimensions", list(one.dimensions), list(two.dimensions)),
-            ("positions", one.positions, two.positions),
-            *((name, one.preprocessing.get(name), two.preprocessing.get(name)) for name in READING),
-        )
-        if a != b
-    ]
-    if differences:
-        what, expected, found = differences[0]
+    columns = (
+        ("encoder with SHA-256", one.encoder_sha256, two.encoder_sha256),
+        ("dimensions", list(one.dimensions), list(two.dimensions)),
+        ("positions", one.positions, two.positions),
+    )
+    differing = [(what, a, b) for what, a, b in columns if a != b]
+    for what, expected, found in (*differing, *_differences(one.preprocessing, two.preprocessing)):
         raise OptionError(
             f"{first.path} and {other.path} cannot be put together",
             expected=f"{what} {expected} in both",
@@ -365,30 +356,27 @@ def _check_encoder(old: LatentFile, opened: OpenPass) -> None:
             found=found.model.sha256,
             remedy="name the encoder that the file was made with",
         )
-    for name in READING:
-        if found.preprocessing[name] != expected.preprocessing[name]:
-            raise OptionError(
-                f"the images of {found.data.path} would be read differently than those of {old.path}",
-                expected=f"{name} {expected.preprocessing[name]}",
-                found=f"{found.preprocessing[name]}",
-                remedy="bring them to the same form",
-            )
-    if list(found.data_notes) != expected.preprocessing["float_samples"] and found.data_notes:
+    for name, before, now in _differences(expected.preprocessing, found.preprocessing.to_json()):
         raise OptionError(
-            "float samples are scaled by what the data are like, and these may be scaled otherwise",
-            expected="; ".join(expected.preprocessing["float_samples"]) or "samples that are not floats",
-            found="; ".join(found.data_notes),
-            remedy="encode all images together, or pass --input-range when the file is made",
+            f"the images of {found.data.path} would be read differently than those of {old.path}",
+            expected=f"{name} {before}",
+            found=f"{now}",
+            remedy="bring them to the same form",
         )
 
 
+def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """What two latent files' preprocessing has otherwise, of what decides the latents of an image."""
+    for name in READING:
+        if one.get(name) != other.get(name):
+            yield name, one.get(name), other.get(name)
+
+
 def _write_rejected(path: Path, files: Sequence[Path]) -> Path | None:
-    rejections: list[Rejection] = [each for result in results(files) for each in result.rejected]
-    if not rejections:
-        return None
-    place = path.parent / f"{path.name}.rejected.jsonl"
-    with output_errors(place), place.open("ab") as lines:
-        for each in rejections:
-            line = {"index": each.index, "id": each.identifier, "reason": each.reason}
-            lines.write(json.dumps(line).encode("ascii") + b"\n")
-    return place
+    """Tell the rejected images in a file beside the latent file; None: there are none."""
+    place = path.parent / f"{path.name}.{REJECTED_NAME}"
+    told = None
+    for result in results(files):
+        append_rejections(place, result.rejected)
+        told = place if result.rejected else told
+    return told

@@ -73,6 +73,7 @@ class EncodeOptions:
         resize: How to bring images to the encoder's size; None as in training.
         heads: Names of the encoder's outputs, for models from elsewhere.
         input_options: Layout and range of its input, for models from elsewhere.
+        float_samples: What an earlier pass said of its float samples; these are then given to the model alike.
         bootstrap: Replicates of the bootstrap.
         max_rejected: More rejected images than this end the pass: a number, or below 1 a share as a float.
         overwrite: Replace what is there.
@@ -88,6 +89,7 @@ class EncodeOptions:
     resize: Resize | None = None
     heads: HeadNames | None = None
     input_options: InputOptions | None = None
+    float_samples: tuple[str, ...] = ()
     bootstrap: int = REPLICATES
     max_rejected: float | None = None
     overwrite: bool = False
@@ -227,7 +229,7 @@ def open_pass(model: Path, data: Place, options: EncodeOptions) -> Iterator[Open
         image_shape=lambda: shape_of(data, options.dataset_key),
     )
     with open_images(session, data, options.dataset_key, options.resize) as dataset:
-        said = fit_floats(session, dataset)
+        said = fit_floats(session, dataset, options.float_samples)
         batch_size = options.batch_size or default_batch_size(session)
         if session.provider != CPU:
             session.pad_batches(batch_size)

@@ -18,6 +18,7 @@ from ngvae_tools.inference.session import EncoderSession, HeadNames, InputOption
 from ngvae_tools.inference.shards import ShardPlan, ShardSettings
 from ngvae_tools.posteriors import PosteriorFamily, family_of
 from ngvae_tools.record import DataInfo, ModelInfo
+from ngvae_tools.workflows.preprocessing import Preprocessing
 from ngvae_tools.workflows.versions import versions_of
 
 FORMAT = "ngvae-tools/pass"
@@ -106,17 +107,17 @@ class EncodingPass:
         return HeadNames(**self.model.heads)
 
     @property
-    def preprocessing(self) -> dict[str, Any]:
+    def preprocessing(self) -> Preprocessing:
         """How images become the encoder's input, as it can be asked for again."""
-        return {
-            "image_shape": list(self.data.image_shape),
-            "resize": self.data.resize,
-            "heads": dict(self.model.heads),
-            "input": dataclasses.asdict(self.input_options),
-            "input_range": None if self.model.input_range is None else list(self.model.input_range),
-            "dataset_key": self.dataset_key,
-            "float_samples": list(self.data_notes),
-        }
+        return Preprocessing(
+            image_shape=self.data.image_shape,
+            resize=self.data.resize,  # type: ignore[arg-type]
+            heads=self.head_names,
+            input_options=self.input_options,
+            input_range=self.model.input_range,
+            dataset_key=self.dataset_key,
+            float_samples=self.data_notes,
+        )
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -51,11 +51,16 @@ def open_images(session: EncoderSession, path: Place, dataset_key: str | None, r
     )
 
 
-def fit_floats(session: EncoderSession, dataset: ImageDataset) -> tuple[str, ...]:
+def fit_floats(session: EncoderSession, dataset: ImageDataset, before: Sequence[str] = ()) -> tuple[str, ...]:
     """Say how float samples are given to an encoder that does not scale them; float images have no range of their own.
 
-    Samples between 0 and 1 are brought to the encoder's range; others are taken to be in it already.
+    Samples between 0 and 1 are brought to the encoder's range; others are taken to be in it already. Where an earlier
+    pass said something, what it did is done again, whatever these samples look like, and said again.
     """
+    if before:
+        if any(_BROUGHT in sentence for sentence in before):
+            session.scale_floats()
+        return tuple(before)
     if session.input_range is None or dataset.dtype.kind != "f":
         return ()
     images = dataset.read(0, min(LOOKED_AT, len(dataset)))[0].images
@@ -71,10 +76,3 @@ def fit_floats(session: EncoderSession, dataset: ImageDataset) -> tuple[str, ...
     slack = 0.01 * (high - low)
     doubt = "" if low - slack <= least and most <= high + slack else f", beyond {low:g} to {high:g}: see --input-range"
     return (f"{seen} and are given to the encoder as they are{doubt}.",)
-
-
-def floats_as_before(session: EncoderSession, said: Sequence[str]) -> tuple[str, ...]:
-    """Give float samples to an encoder as an earlier pass did, by what `fit_floats` said then; returned again."""
-    if any(_BROUGHT in sentence for sentence in said):
-        session.scale_floats()
-    return tuple(said)

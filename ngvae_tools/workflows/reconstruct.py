@@ -20,13 +20,13 @@ from ngvae_tools.datasets.places import place_of
 from ngvae_tools.errors import ContractError, DatasetError, OptionError
 from ngvae_tools.files import refuse_existing
 from ngvae_tools.inference.decoder import DecoderSession, OutputOptions
-from ngvae_tools.inference.session import EncoderSession, HeadNames, InputOptions
 from ngvae_tools.latents.header import LatentOrigin
 from ngvae_tools.latents.reader import LatentFile, open_latents
 from ngvae_tools.record import Reconstruction, finite_or_none
 from ngvae_tools.run import DECODER_NAME
 from ngvae_tools.workflows.image_files import HDF5_ENDINGS, PNG_CHANNELS, write_folder, write_hdf5
-from ngvae_tools.workflows.opening import encoder_of, fit_floats, open_images
+from ngvae_tools.workflows.opening import fit_floats, open_images
+from ngvae_tools.workflows.preprocessing import Preprocessing, input_range_of
 from ngvae_tools.workflows.truncation import SAMPLE_BYTES, read_images, scale_of
 
 COMPARED = 256
@@ -199,7 +199,7 @@ def open_decoding(path: Path, file: LatentFile, *, device: str, any_decoder: boo
     path = path / DECODER_NAME if path.is_dir() else path
     origin = file.header.origin
     # A decoder from elsewhere is taken to return images in the range that its encoder takes.
-    span = origin.preprocessing.get("input_range")
+    span = input_range_of(file.path, origin.preprocessing)
     options = None if span is None else OutputOptions(low=span[0], high=span[1])
     session = DecoderSession(path, device=device, output_options=options)
     kept, latent_dim, positions = len(origin.dimensions), origin.latent_dim, origin.positions
@@ -291,15 +291,8 @@ def _measured(
         return None, ("There is no image to compare.",)
     rows = np.sort(rows)
     origin = file.header.origin
-    given = origin.preprocessing
-    shape = given.get("image_shape")
-    session = EncoderSession(
-        encoder_of(encoder),
-        device=device,
-        heads=HeadNames(**given.get("heads", {})),
-        input_options=InputOptions(**given.get("input", {})),
-        image_shape=None if shape is None else tuple(shape),
-    )
+    how = Preprocessing.read(file.path, origin.preprocessing)
+    session = how.session(encoder, device=device)
     if session.sha256 != origin.encoder_sha256:
         raise ContractError(
             f"the encoder {session.path} is not the one that made {file.path}",
@@ -307,9 +300,9 @@ def _measured(
             found=f"{session.sha256[:12]}...",
             remedy="name that encoder",
         )
-    with open_images(session, place_of(data), given.get("dataset_key"), given.get("resize")) as dataset:
+    with open_images(session, place_of(data), how.dataset_key, how.resize) as dataset:
         index = _indices(file, dataset, rows)
-        said = fit_floats(session, dataset)
+        said = fit_floats(session, dataset, how.float_samples)
         if decoding.session.image_shape != dataset.image_shape:
             raise ContractError(
                 f"the decoder {decoding.session.path} does not fit the data set",
@@ -324,8 +317,8 @@ def _measured(
         mu = np.concatenate(
             [session.encode(dataset.read(place, place + 1)[0].images).mu for place in index[found].tolist()]
         )
-    kept = mu.reshape(int(found.sum()), origin.positions, origin.latent_dim)[:, :, list(origin.dimensions)]
-    return compared(decoding, file[rows[found]], kept.reshape(len(kept), -1), originals), said
+    kept = origin.kept(mu.reshape(len(originals), -1))
+    return compared(decoding, file[rows[found]], kept, originals), said
 
 
 def verify_latents(
@@ -360,7 +353,7 @@ def verify_latents(
         names = [dataset.identifiers(place, place + 1)[0] for place in index.tolist()]
         quantised = file[file.row_of(names)]
         decoding = Decoding(decoder, origin, kept_only=False)
-        measured = compared(decoding, quantised, mu[:, list(origin.dimensions)], originals)
+        measured = compared(decoding, quantised, origin.kept(mu), originals)
     each = (measured.quantised, measured.unquantised, measured.both)
     psnr = [finite_or_none(one.psnr) for one in each]
     notes = () if None not in psnr else ("A PSNR of the reconstruction is infinite, which is null: images are equal.",)

@@ -164,6 +164,21 @@ def _undecided(rule: str, findings: Findings) -> OptionError:
     )
 
 
+def append_rejections(path: Path, rejections: Sequence[Rejection]) -> None:
+    """Append a line for each rejection; without any no file is made.
+
+    Raises:
+        OutputError: They cannot be written.
+    """
+    if not rejections:
+        return
+    with output_errors(path.parent), path.open("ab") as file:
+        for rejection in rejections:
+            # ASCII escapes keep surrogates, and with them any file name, reversible.
+            line = {"index": rejection.index, "id": rejection.identifier, "reason": rejection.reason}
+            file.write(json.dumps(line).encode("ascii") + b"\n")
+
+
 class ResultFiles:
     """Every file of a result under its name + ".part", until all are whole and get their final names.
 
@@ -193,13 +208,7 @@ class ResultFiles:
         Raises:
             OutputError: They cannot be written.
         """
-        if not rejections:
-            return
-        with output_errors(self.folder), self._rejected.open("ab") as file:
-            for rejection in rejections:
-                # ASCII escapes keep surrogates, and with them any file name, reversible.
-                line = {"index": rejection.index, "id": rejection.identifier, "reason": rejection.reason}
-                file.write(json.dumps(line).encode("ascii") + b"\n")
+        append_rejections(self._rejected, rejections)
 
     def finish(self, record: AnalysisRecord) -> None:
         """Give every file its final name, the record last: a folder with a record has a whole result.

@@ -6,27 +6,24 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ngvae_tools.contract import Resize
-from ngvae_tools.datasets import ImageShape
 from ngvae_tools.datasets.files import FileImages
 from ngvae_tools.errors import (
     DatasetError,
     MissingDependencyError,
     OptionError,
-    RecordError,
     UnknownIdentifierError,
 )
-from ngvae_tools.inference.session import EncoderSession, HeadNames, InputOptions
 from ngvae_tools.inference.stream import encode_range
 from ngvae_tools.latents.neighbour_index import IndexBuilt, NeighbourIndex, build_index, index_path
 from ngvae_tools.latents.neighbours import Neighbours, checked_queries, nearest
 from ngvae_tools.latents.reader import LatentFile
-from ngvae_tools.workflows.opening import encoder_of, fit_floats, floats_as_before
+from ngvae_tools.workflows.opening import fit_floats
+from ngvae_tools.workflows.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +173,8 @@ def _encoded(
 ) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
     """The latents (1, d) of an image, made as those of the file were, and sentences on what was assumed."""
     origin = file.header.origin
-    shape, resize, heads, options, floats = _preprocessing(file)
-    session = EncoderSession(encoder_of(encoder), device=device, heads=heads, input_options=options, image_shape=shape)
+    how = Preprocessing.read(file.path, origin.preprocessing)
+    session = how.session(encoder, device=device)
     if session.sha256 != origin.encoder_sha256:
         raise OptionError(
             f"{encoder} is not the encoder that made {file.path}",
@@ -186,43 +183,18 @@ def _encoded(
             remedy="pass the encoder that select-latents was given",
         )
     dtype = session.metadata.sample_type if session.scales_inside else None
-    dataset = FileImages([image], image_shape=shape, dtype=dtype, resize=resize)
-    said = floats_as_before(session, floats) if floats else fit_floats(session, dataset)
+    dataset = FileImages([image], image_shape=how.image_shape, dtype=dtype, resize=how.resize)
+    said = fit_floats(session, dataset, how.float_samples)
     done = encode_range(dataset, session, 0, 1, batch_size=1)
     if done.rejected:
-        height, width, channels = shape
+        height, width, channels = how.image_shape
         raise DatasetError(
             f"{image} cannot be encoded",
             expected=f"an image as the encoder takes it, {height} x {width} with {channels} channels",
             found=f"one that {done.rejected[0].reason}",
             remedy="bring it to the form of the images that the latents are of",
         )
-    return done.heads.mu[:, list(origin.dimensions)].reshape(1, -1), said
-
-
-def _preprocessing(
-    file: LatentFile,
-) -> tuple[ImageShape, Resize | None, HeadNames, InputOptions, tuple[str, ...]]:
-    """How images became the encoder's input.
-
-    Raises:
-        RecordError: The file does not say so.
-    """
-    how = file.header.origin.preprocessing
-    try:
-        height, width, channels = (int(size) for size in how["image_shape"])
-        resize = how["resize"]
-        if resize not in {None, *get_args(Resize)}:
-            raise ValueError(f"resize {resize!r}")  # noqa: TRY301
-        heads, options = HeadNames(**how["heads"]), InputOptions(**how["input"])
-        return (height, width, channels), resize, heads, options, tuple(map(str, how["float_samples"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise RecordError(
-            f"{file.path} does not say how images become the encoder's input",
-            expected="image_shape, resize, heads, input and float_samples in its preprocessing",
-            found=f"{type(error).__name__}: {error}",
-            remedy="write it again with select-latents",
-        ) from None
+    return origin.kept(done.heads.mu.reshape(1, -1)), said
 
 
 def _identifier(file: LatentFile, row: int) -> str | int:

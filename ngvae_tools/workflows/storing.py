@@ -110,21 +110,20 @@ def store_latents(
     if not options.lossless:
         low, high = findings.statistics.low[kept], findings.statistics.high[kept]
         grid = Grid.fit(noise[kept], low, high, options.distortion)
-    positions = np.arange(encoding.model.positions)[:, None] * encoding.model.latent_dim
-    columns = (positions + np.array(kept, dtype=np.int64)).ravel()
+    origin = _origin(encoding, findings, selection, kept, noise[kept], evidence, options)
     labels = evidence.labels
 
     def rows() -> Iterator[Block]:
         for result in results(files):
             if len(result.index):
                 known = None if labels is None else labels.of(result.index)
-                yield Block(result.mu[:, columns], identifiers_of(result), known)
+                yield Block(origin.kept(result.mu), identifiers_of(result), known)
 
     write_latents(
         path,
         rows,
         RowsShape(findings.n_images, identifier_type, () if labels is None else labels.columns),
-        _origin(encoding, findings, selection, kept, noise[kept], evidence, options),
+        origin,
         grid=grid,
         codec=options.codec,
     )
@@ -162,7 +161,7 @@ def _origin(
         encoder_sha256=model.sha256,
         decoder_sha256=evidence.decoder_sha256,
         distortion=None if options.lossless else options.distortion,
-        preprocessing=encoding.preprocessing,
+        preprocessing=encoding.preprocessing.to_json(),
         sources=(DataSource(data.path, data.kind, data.fingerprint, findings.n_images),),
         versions=encoding.versions,
     )

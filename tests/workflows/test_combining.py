@@ -9,6 +9,7 @@ from latent_files import names_of, read_latents, steps_of, write
 
 from ngvae_tools import open_latents, select_latents
 from ngvae_tools.errors import DatasetError, OptionError, OutputError
+from ngvae_tools.inference.inputs import InputOptions
 from ngvae_tools.latents.grid import Grid
 from ngvae_tools.workflows.combining import append_latents, merge_latents
 from ngvae_tools.workflows.storing import StoreOptions
@@ -169,6 +170,18 @@ class TestAppend:
         assert ((values < low - 1) | (values > high + 1)).any()
         assert names.tolist() == list(range(100))
         assert len(read_latents(tmp_path / "out")[0]) == 50
+
+    def test_float_samples_are_scaled_as_those_of_the_file_were(self, tmp_path, as_h5):
+        linear = Linear(4, second="logvar", constant=[-3.0, 0.0, -3.0, -3.0])
+        encoder = linear.save(tmp_path / "e.onnx", metadata=None, sample_type="float32")
+        images = (images_of(60) / 255).astype(np.float32)
+        old, new = as_h5(tmp_path / "a.h5", images[:40]), as_h5(tmp_path / "b.h5", images[40:] / 2)
+        options = {"input_options": InputOptions(low=-1.0, high=1.0), "storing": StoreOptions(lossless=True)}
+        select_latents(encoder, old, tmp_path / "out", **options)
+        append_latents(tmp_path / "out", new, encoder)
+        both = as_h5(tmp_path / "c.h5", np.concatenate([images[:40], images[40:] / 2]))
+        select_latents(encoder, both, tmp_path / "both", selection=tmp_path / "out", **options)
+        np.testing.assert_array_equal(read_latents(tmp_path / "out")[0], read_latents(tmp_path / "both")[0])
 
     def test_an_interrupted_run_goes_on(self, tmp_path, as_h5, encoder):
         select_latents(encoder, as_h5(tmp_path / "a.h5", images_of(50)), tmp_path / "out")
