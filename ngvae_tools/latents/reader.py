@@ -59,6 +59,12 @@ def open_latents(
     return LatentFile(path, dtype=dtype, cache_bytes=cache_bytes)
 
 
+def latent_path(path: str | os.PathLike[str]) -> Path:
+    """The latent file that `path` names: itself, or the one of an output folder of select-latents."""
+    # Unlike that of `Path`, this finds no fault with names that are too long.
+    return Path(path) / FILE_NAME if os.path.isdir(path) else Path(path)  # noqa: PTH112
+
+
 @dataclass(frozen=True, slots=True)
 class Storage:
     """What the parts of a latent file take, in bytes.
@@ -101,8 +107,7 @@ class LatentFile:
     def __init__(
         self, path: str | os.PathLike[str], *, dtype: npt.DTypeLike = np.float32, cache_bytes: int = CACHE_BYTES
     ) -> None:
-        # Unlike that of `Path`, this finds no fault with names that are too long.
-        self.path = Path(path) / FILE_NAME if os.path.isdir(path) else Path(path)  # noqa: PTH112
+        self.path = latent_path(path)
         self.dtype = np.dtype(dtype)
         if self.dtype not in {np.dtype(np.float32), np.dtype(np.float64)}:
             raise OptionError(

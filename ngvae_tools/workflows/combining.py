@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ngvae_tools.errors import DatasetError, OptionError
 from ngvae_tools.files import refuse_existing, replacing
 from ngvae_tools.latents.grid import Grid
 from ngvae_tools.latents.header import DataSource, LatentHeader
-from ngvae_tools.latents.reader import LatentFile, open_latents
+from ngvae_tools.latents.reader import LatentFile, latent_path, open_latents
 from ngvae_tools.latents.writer import Block, Errors, RowsShape, write_latents
 from ngvae_tools.workflows.encode import EncodeOptions, OpenPass, encode_options_of, open_pass
 from ngvae_tools.workflows.lock import locked
@@ -109,7 +109,7 @@ def merge_latents(
             found=str(len(prefixes)),
             remedy="pass --prefix once a file, '' for none",
         )
-    with ExitStack() as stack:
+    with locked(path.parent), ExitStack() as stack:
         opened = [stack.enter_context(open_latents(file, dtype=np.float64)) for file in files]
         for other in opened[1:]:
             _check_same(opened[0], other)
@@ -147,13 +147,16 @@ def append_latents(
         OutputError: The file cannot be written.
         RecordError: The file cannot be read.
     """
-    with open_latents(file, dtype=np.float64) as old:
-        path = Path(output) if output is not None else old.path
-        if output is not None:
-            refuse_existing(path, overwrite=encode_options_of(options, encode_options).overwrite, found="a file")
+    options = encode_options_of(options, encode_options)
+    before = latent_path(file)
+    path = before if output is None else Path(output)
+    if output is not None:
+        refuse_existing(path, overwrite=options.overwrite, found="a file")
+    # The file is opened in the lock: what another process adds to it before would be lost.
+    with locked(path.parent), open_latents(before, dtype=np.float64) as old:
         how = Preprocessing.read(old.path, old.header.origin.preprocessing)
         options = dataclasses.replace(
-            encode_options_of(options, encode_options),
+            options,
             heads=how.heads,
             input_options=how.input_options,
             resize=how.resize,
@@ -163,20 +166,29 @@ def append_latents(
         )
         with open_pass(Path(encoder), place_of(data), options) as opened:
             _check_encoder(old, opened)
-            work = path.parent / f"{path.name}.append"
-            with locked(work), kept_shards(ShardFolder(work)) as shards:
-                done = opened.run(shards, range(opened.encoding.plan.n_shards))
-                if done.n_images == done.n_rejected:
-                    raise DatasetError(
-                        f"no image of {opened.encoding.data.path} can be used",
-                        expected="images that fit the encoder",
-                        found=f"{done.n_rejected} of {done.n_images} unfit",
-                        remedy="name the data that the encoder was made for",
-                    )
-                new = _encoded(old.header, opened, done.files)
-                combined = _write(path, old.header, [_part_of(old), new], ("", prefix))
-                rejected = _write_rejected(path, done.files)
-                shards.remove()
+            return _append(path, old, opened, prefix)
+
+
+def _append(path: Path, old: LatentFile, opened: OpenPass, prefix: str) -> Combined:
+    """Encode all images of a pass, and write them after the rows of a file."""
+    work = path.parent / f"{path.name}.append"
+    try:
+        with kept_shards(ShardFolder(work)) as shards:
+            done = opened.run(shards, range(opened.encoding.plan.n_shards))
+            if done.n_images == done.n_rejected:
+                raise DatasetError(
+                    f"no image of {opened.encoding.data.path} can be used",
+                    expected="images that fit the encoder",
+                    found=f"{done.n_rejected} of {done.n_images} unfit",
+                    remedy="name the data that the encoder was made for",
+                )
+            new = _encoded(old.header, opened, done.files)
+            combined = _write(path, old.header, [_part_of(old), new], ("", prefix))
+            rejected = _write_rejected(path, done.files)
+            shards.remove()
+    finally:
+        with suppress(OSError):  # there are shards in it
+            work.rmdir()
     return dataclasses.replace(combined, n_rejected=done.n_rejected, rejected=rejected)
 
 

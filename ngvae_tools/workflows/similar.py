@@ -145,7 +145,8 @@ def _row_of(file: LatentFile, image: str | int | os.PathLike[str]) -> int | None
     try:
         return int(file.row_of(image))
     except UnknownIdentifierError as error:
-        if isinstance(image, int | np.integer) or not Path(image).is_file():
+        # Unlike that of `Path`, this finds no fault with names that are too long.
+        if isinstance(image, int | np.integer) or not os.path.isfile(image):  # noqa: PTH113
             raise UnknownIdentifierError(
                 error.problem,
                 expected=f"{error.expected}, or the path of an image",

@@ -11,6 +11,7 @@ from ngvae_tools import open_latents, select_latents
 from ngvae_tools.errors import DatasetError, OptionError, OutputError
 from ngvae_tools.inference.inputs import InputOptions
 from ngvae_tools.latents.grid import Grid
+from ngvae_tools.workflows import combining
 from ngvae_tools.workflows.combining import append_latents, merge_latents
 from ngvae_tools.workflows.storing import StoreOptions
 
@@ -199,6 +200,28 @@ class TestAppend:
         append_latents(tmp_path / "out", data, encoder, on_plan=plans.append)
         assert plans[0].n_done >= 1024
         assert len(read_latents(tmp_path / "out")[0]) == 3050
+
+    def test_two_at_a_time_never_lose_rows(self, tmp_path, as_pngs, encoder, monkeypatch):
+        """Another one that comes while the first has the file open is refused, rather than written over."""
+        for name, start in (("old", 0), ("a", 20), ("b", 40)):
+            as_pngs(tmp_path / name, images_of(60)[start : start + 20])
+        select_latents(encoder, tmp_path / "old", tmp_path / "out")
+        opening, refused = combining.open_pass, []
+
+        def meanwhile(*arguments):
+            if not refused:
+                refused.append(True)
+                with pytest.raises(OutputError, match="is in use"):
+                    append_latents(tmp_path / "out", tmp_path / "b", encoder, prefix="b/")
+            return opening(*arguments)
+
+        monkeypatch.setattr(combining, "open_pass", meanwhile)
+        append_latents(tmp_path / "out", tmp_path / "a", encoder, prefix="a/")
+        append_latents(tmp_path / "out", tmp_path / "b", encoder, prefix="b/")
+        names = read_latents(tmp_path / "out")[1].tolist()
+        assert refused
+        assert len(names) == 60
+        assert [name[:2] for name in names[20:]] == [b"a/"] * 20 + [b"b/"] * 20
 
     def test_rejected_images_are_named(self, tmp_path, as_h5, encoder):
         select_latents(encoder, as_h5(tmp_path / "a.h5", images_of(50)), tmp_path / "out")

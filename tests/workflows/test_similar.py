@@ -118,9 +118,9 @@ class TestRefusals:
     def test_neither_an_identifier_nor_a_file(self, folder):
         with pytest.raises(UnknownIdentifierError, match=r"nope.*such as 00\.png, or the path of an image"):
             similar(folder / "out", "nope")
-        for number in (3, np.int64(3)):
+        for other in (3, np.int64(3), "x" * 5000):
             with pytest.raises(UnknownIdentifierError):
-                similar(folder / "out", number)
+                similar(folder / "out", other)
 
     def test_no_encoder(self, folder):
         with pytest.raises(OptionError, match="pass --encoder"):
