@@ -65,8 +65,9 @@ def test_chunks_are_read_by_one_shard_where_that_can_be(rows, blocks):
 class Slow:
     """A data set that notes who reads it, and may fail."""
 
-    def __init__(self, dataset, *, fail_at=None, delay=0.0):
+    def __init__(self, dataset, *, fail_at=None, delay=0.0, readers=1):
         self._dataset, self._fail_at, self._delay = dataset, fail_at, delay
+        self._all_have_begun = threading.Barrier(readers, timeout=60)
         self.names, self.ranges = set(), []
 
     def __getattr__(self, name):
@@ -76,7 +77,10 @@ class Slow:
         return len(self._dataset)
 
     def read(self, start, stop):
-        self.names.add(threading.current_thread().name)
+        name = threading.current_thread().name
+        if name not in self.names:
+            self.names.add(name)
+            self._all_have_begun.wait()
         self.ranges.append((start, stop))
         time.sleep(self._delay)
         if self._fail_at is not None and start <= self._fail_at < stop:
@@ -111,7 +115,7 @@ def bits(result):
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_threads_give_what_one_shard_after_the_other_gives(work, workers):
     dataset, session, plan = work
-    watched = Slow(dataset, delay=0.002)
+    watched = Slow(dataset, readers=workers)
     kept, done = {}, []
     run_shards(
         watched,
