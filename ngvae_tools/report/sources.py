@@ -16,6 +16,7 @@ from ngvae_tools.errors import RecordError
 from ngvae_tools.files import LOCK_NAME
 from ngvae_tools.record import AnalysisRecord
 from ngvae_tools.report.checks import check_analysis, check_run, check_sweep
+from ngvae_tools.report.pictures import Pictures
 from ngvae_tools.report.words import plain
 from ngvae_tools.run import RunRecord
 from ngvae_tools.sweep_record import SweepRecord
@@ -41,11 +42,13 @@ class NamedAnalysis:
         name: Short and unique among the analyses of one report.
         folder: Where the record lies.
         record: What select-latents wrote.
+        pictures: Images to show of it; None where none were gathered.
     """
 
     name: str
     folder: Path
     record: AnalysisRecord
+    pictures: Pictures | None = None
 
 
 @dataclass(frozen=True, slots=True)
