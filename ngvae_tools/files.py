@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ngvae_tools.errors import OutputError
+from ngvae_tools.errors import OptionError, OutputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -219,3 +219,21 @@ def refuse_existing(path: Path, *, overwrite: bool, found: str = "a result") -> 
             found=found,
             remedy="name another place, or pass --overwrite to replace it",
         )
+
+
+def refuse_replacing(output: Path, *inputs: str | os.PathLike[str]) -> None:
+    """Refuse an output that is one of the inputs, or a folder that holds one: it would be lost.
+
+    Raises:
+        OptionError: It is so.
+    """
+    place = output.resolve()
+    for path in inputs:
+        source = Path(path).resolve()
+        if place == source or (place.is_dir() and place in source.parents):
+            raise OptionError(
+                f"{output} would replace what it is made of",
+                expected="an output apart from the inputs",
+                found=f"{path}",
+                remedy="name another place",
+            )

@@ -1,5 +1,6 @@
 """Latent files to test with."""
 
+from hashlib import sha256
 from itertools import pairwise
 
 import numpy as np
@@ -46,6 +47,7 @@ def write(path, values, names=None, cuts=(), *, codec="deflate", lossless=False,
     names = names_of(len(values)) if names is None else names
     changes.setdefault("distortion", None if lossless else 0.01)
     positions = changes.get("positions", 1)
+    changes.setdefault("sources", (DataSource("/data", "folder", sha256(values.tobytes()).hexdigest(), len(values)),))
     origin = origin_of(values.shape[1] // positions, **changes)
     grid = None
     if not lossless:

@@ -309,7 +309,9 @@ def _rows(found: LatentsDescription) -> Iterator[tuple[str, str]]:
     yield "dimensions", f"{len(kept)} of {found.latent_dim}{places}: {indices(kept)}"
     yield "codec", f"{found.codec}, codes of {found.code_type}"
     if found.distortion is None:
-        yield "distortion", "none: float32 as the encoder gave it"
+        rounded = any(cost.max_error for cost in found.dimensions)
+        came = "rows that were rounded before they came into it" if rounded else "as the encoder gave it"
+        yield "distortion", f"none in this file: float32, {came}"
     else:
         yield "distortion", f"{found.distortion:g} of the noise; steps follow the {found.steps_from}"
     yield (

@@ -34,6 +34,8 @@ CACHE_BYTES = 64 * 2**20
 CHUNK_BYTES = 2 * 2**20
 """Values that `LatentFile.chunks` gives at once, as float64, if one chunk takes less."""
 
+_MOST = np.iinfo(np.int64).max
+
 Values = npt.NDArray[np.floating]
 
 
@@ -394,13 +396,10 @@ class LatentFile:
         return None if bool((names[:-1] <= names[1:]).all()) else np.argsort(names, kind="stable")
 
     def _row_of(self, identifier: Any) -> int:
-        names, wanted = self.identifiers, identifier
+        names = self.identifiers
         numbers = names.dtype.kind == "i"
-        if numbers and isinstance(wanted, str) and wanted.isdecimal():
-            wanted = int(wanted)
-        if not numbers and isinstance(wanted, str | os.PathLike):
-            wanted = os.fsencode(wanted)
-        if isinstance(wanted, int | np.integer) if numbers else isinstance(wanted, bytes):
+        wanted = _number_of(identifier) if numbers else _name_of(identifier)
+        if wanted is not None:
             place = int(np.searchsorted(names, np.array(wanted), sorter=self._order))
             if place < len(names):
                 row = place if self._order is None else int(self._order[place])
@@ -413,6 +412,21 @@ class LatentFile:
             found="none of that name",
             remedy="look at its identifiers with: ngvae-tools latents export",
         )
+
+
+def _number_of(identifier: Any) -> int | None:
+    """A row number; None: it cannot be one."""
+    if isinstance(identifier, str) and identifier.isdecimal() and len(identifier) < len(str(_MOST)):
+        return int(identifier)
+    return int(identifier) if isinstance(identifier, int | np.integer) and 0 <= identifier <= _MOST else None
+
+
+def _name_of(identifier: Any) -> bytes | None:
+    """The bytes of a path; None: it cannot be one."""
+    try:
+        return os.fsencode(identifier)
+    except (TypeError, UnicodeEncodeError):
+        return None
 
 
 class _Cache:

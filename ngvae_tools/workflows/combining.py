@@ -15,19 +15,22 @@ import numpy.typing as npt
 
 from ngvae_tools.datasets.places import place_of
 from ngvae_tools.errors import DatasetError, OptionError
-from ngvae_tools.files import refuse_existing, replacing
+from ngvae_tools.files import refuse_existing, refuse_replacing, replacing
 from ngvae_tools.latents.grid import Grid
 from ngvae_tools.latents.header import DataSource, LatentHeader
 from ngvae_tools.latents.reader import LatentFile, latent_path, open_latents
+from ngvae_tools.latents.tables import texts
 from ngvae_tools.latents.writer import Block, Errors, RowsShape, write_latents
+from ngvae_tools.record import FILE_NAME as RECORD_NAME
 from ngvae_tools.workflows.encode import EncodeOptions, OpenPass, encode_options_of, open_pass
 from ngvae_tools.workflows.lock import locked
-from ngvae_tools.workflows.preprocessing import Preprocessing
+from ngvae_tools.workflows.opening import brings_floats, encoder_of
+from ngvae_tools.workflows.preprocessing import Preprocessing, check_encoder
 from ngvae_tools.workflows.result import REJECTED_NAME, append_rejections
 from ngvae_tools.workflows.shard_folder import ShardFolder, kept_shards, results
 from ngvae_tools.workflows.storing import identifiers_of
 
-READING = ("heads", "input", "image_shape", "resize")
+READING = ("heads", "input", "input_range", "image_shape", "resize")
 """What of the preprocessing decides the latents of an image."""
 
 
@@ -61,7 +64,7 @@ class _Part:
         names: Identifiers of all rows as they come.
         labels: All values of the labels; None where there are none.
         factors: Their names and kinds.
-        source: The data sets that they are.
+        sources: The data sets that they are.
         max_error: Largest error that the values already have, a dimension.
         mean_squared_error: Mean squared error that they have.
     """
@@ -85,7 +88,9 @@ def merge_latents(
     """Put latent files of one encoder together; the steps of the first are kept.
 
     Rows of files with the same steps keep their values exactly; those of others are rounded once more, and the file
-    states the error of both. Row numbers of a data set continue after those of the one before.
+    states the error of both. Row numbers of a data set continue after those of the one before; no data set whose
+    images are known by their rows comes twice. Labels are kept where all files that have some have the same, as
+    numbers; the rows of files without have NaN.
 
     Args:
         files: Two or more files, or output folders of select-latents.
@@ -94,7 +99,8 @@ def merge_latents(
         overwrite: Replace what is there.
 
     Raises:
-        OptionError: They are of different encoders, or hold other dimensions; or two images have one identifier.
+        OptionError: They are of different encoders, or hold other dimensions; or two images have one identifier, or
+            are the same.
         OutputError: The file is there, or cannot be written.
         RecordError: A file cannot be read.
     """
@@ -130,7 +136,8 @@ def append_latents(
     """Encode new images as those of a latent file were, and add them to it; its steps are kept.
 
     A value beyond the range of the old ones makes the codes wider. Finished shards are kept in a folder beside the
-    file until it is written, so an interrupted run goes on. The file is replaced in one step.
+    file until it is written, so an interrupted run goes on. The file is replaced in one step. Labels of the file stay;
+    the new rows have NaN there.
 
     Args:
         file: The latent file, or the output folder of select-latents.
@@ -142,8 +149,10 @@ def append_latents(
         **encode_options: Fields of `EncodeOptions`.
 
     Raises:
+        ContractError: The encoder is another, or cannot be used.
         DatasetError: None of the images can be used.
-        OptionError: The encoder is another, or two images have one identifier.
+        OptionError: Two images have one identifier, the data are in the file already, or they would be read
+            differently.
         OutputError: The file cannot be written.
         RecordError: The file cannot be read.
     """
@@ -152,6 +161,7 @@ def append_latents(
     path = before if output is None else Path(output)
     if output is not None:
         refuse_existing(path, overwrite=options.overwrite, found="a file")
+        refuse_replacing(path, data, encoder_of(Path(encoder)))
     # The file is opened in the lock: what another process adds to it before would be lost.
     with locked(path.parent), open_latents(before, dtype=np.float64) as old:
         how = Preprocessing.read(old.path, old.header.origin.preprocessing)
@@ -162,16 +172,21 @@ def append_latents(
             resize=how.resize,
             float_samples=how.float_samples,
             bootstrap=0,
-            overwrite=False,
         )
         with open_pass(Path(encoder), place_of(data), options) as opened:
             _check_encoder(old, opened)
-            return _append(path, old, opened, prefix)
+            combined = _append(path, old, opened, prefix)
+    if output is None and (path.parent / RECORD_NAME).exists():
+        told = f"{RECORD_NAME} beside it still tells of the images before; select-latents analyses all of them."
+        combined = dataclasses.replace(combined, notes=(*combined.notes, told))
+    return combined
 
 
 def _append(path: Path, old: LatentFile, opened: OpenPass, prefix: str) -> Combined:
     """Encode all images of a pass, and write them after the rows of a file."""
     work = path.parent / f"{path.name}.append"
+    before = _part_of(old)
+    _check_new(old, before, opened, prefix, work)
     try:
         with kept_shards(ShardFolder(work)) as shards:
             done = opened.run(shards, range(opened.encoding.plan.n_shards))
@@ -183,7 +198,7 @@ def _append(path: Path, old: LatentFile, opened: OpenPass, prefix: str) -> Combi
                     remedy="name the data that the encoder was made for",
                 )
             new = _encoded(old.header, opened, done.files)
-            combined = _write(path, old.header, [_part_of(old), new], ("", prefix))
+            combined = _write(path, old.header, [before, new], ("", prefix))
             rejected = _write_rejected(path, done.files)
             shards.remove()
     finally:
@@ -194,9 +209,9 @@ def _append(path: Path, old: LatentFile, opened: OpenPass, prefix: str) -> Combi
 
 def _write(path: Path, first: LatentHeader, parts: Sequence[_Part], prefixes: Sequence[str]) -> Combined:
     """Write all rows in the steps of the first file."""
-    renamed, origins = _renamed(parts, prefixes)
+    renamed, origins = _renamed([part.names for part in parts], [part.sources for part in parts], prefixes)
     grid = Grid(first.coding.step[: len(first.origin.dimensions)]) if first.coding.quantised else None
-    factors, notes = _factors(first, parts)
+    factors, notes = _factors(parts)
     sources = tuple(source for part in origins for source in part)
 
     def rows() -> Iterator[Block]:
@@ -204,8 +219,10 @@ def _write(path: Path, first: LatentHeader, parts: Sequence[_Part], prefixes: Se
             start = 0
             for values, _ in part.blocks():
                 stop = start + len(values)
-                known = part.labels[start:stop] if factors and part.labels is not None else None
-                yield Block(values, names[start:stop], known)
+                known = (
+                    np.full((stop - start, len(factors)), np.nan) if part.labels is None else part.labels[start:stop]
+                )
+                yield Block(values, names[start:stop], known if factors else None)
                 start = stop
 
     shape = RowsShape(sum(map(len, renamed)), np.result_type(*(names.dtype for names in renamed)), factors)
@@ -220,10 +237,10 @@ def _write(path: Path, first: LatentHeader, parts: Sequence[_Part], prefixes: Se
 
 
 def _renamed(
-    parts: Sequence[_Part], prefixes: Sequence[str]
+    names: Sequence[npt.NDArray[Any]], sources: Sequence[tuple[DataSource, ...]], prefixes: Sequence[str]
 ) -> tuple[list[npt.NDArray[Any]], list[tuple[DataSource, ...]]]:
     """Identifiers of all parts, no two of them equal, and the sources with what was done to theirs."""
-    kinds = {part.names.dtype.kind for part in parts if len(part.names)}
+    kinds = {part.dtype.kind for part in names if len(part)}
     if len(kinds) > 1:
         raise OptionError(
             "the images of these data sets are named differently",
@@ -231,35 +248,67 @@ def _renamed(
             found="both",
             remedy="keep them in files of their own",
         )
-    renamed, sources, next_number = [], [], 0
-    for part, prefix in zip(parts, prefixes, strict=True):
-        names, origins = part.names, part.sources
-        if names.dtype.kind == "S":
-            if prefix:
-                names = np.char.add(os.fsencode(prefix), names)
-                origins = tuple(_moved(source, prefix) for source in origins)
+    if kinds == {"i"}:
+        _check_once([source for part in sources for source in part])
+    renamed, moved, next_number = [], [], 0
+    for part, origins, prefix in zip(names, sources, prefixes, strict=True):
+        by = prefix if part.dtype.kind == "S" else next_number
+        if prefix and by != prefix:
+            raise OptionError(
+                "row numbers have no prefix", expected="no --prefix", found=repr(prefix), remedy="leave it out"
+            )
+        if isinstance(by, str):
+            renamed.append(np.char.add(os.fsencode(by), part) if by else part)
         else:
-            if prefix:
-                raise OptionError(
-                    "row numbers have no prefix", expected="no --prefix", found=repr(prefix), remedy="leave it out"
-                )
-            if next_number:
-                names = names + next_number
-                origins = tuple(_moved(source, next_number) for source in origins)
-            next_number = int(names.max(initial=-1)) + 1
-        renamed.append(names)
-        sources.append(origins)
+            renamed.append(part + by)
+            next_number = int(renamed[-1].max(initial=next_number - 1)) + 1
+        moved.append(tuple(_moved(source, by) for source in origins) if by else origins)
     everything = np.concatenate(renamed)
     found, first, counts = np.unique(everything, return_index=True, return_counts=True)
     if len(found) < len(everything):
         place = int(first[counts > 1].min())
         raise OptionError(
-            f"two images are called {everything[place]!r}",
+            f"two images are called {texts(everything[place : place + 1])[0]}",
             expected="identifiers that occur once",
             found=f"{int((counts > 1).sum()):,} that occur more often",
             remedy="put something before those of one data set with --prefix, such as --prefix 2025/",
         )
-    return renamed, sources
+    return renamed, moved
+
+
+def _check_once(sources: Sequence[DataSource]) -> None:
+    """Refuse a data set that comes twice: row numbers do not tell that its images are the same."""
+    seen: dict[str, DataSource] = {}
+    for source in sources:
+        other = seen.setdefault(source.fingerprint, source)
+        if other is not source:
+            raise OptionError(
+                f"the images of {source.path} would be there twice",
+                expected="each data set once",
+                found=f"the same content as {other.path}: fingerprint {source.fingerprint[:12]}",
+                remedy="leave one of them out",
+            )
+
+
+def _check_new(old: LatentFile, before: _Part, opened: OpenPass, prefix: str, work: Path) -> None:
+    """Refuse what is in the file already or would clash with it, before an image is encoded."""
+    data, names = opened.encoding.data, opened.dataset.identifiers(0, len(opened.dataset))
+    by_path = names.dtype.kind == "S"
+    for source in before.sources:
+        if source.fingerprint == data.fingerprint and (not by_path or source.identifiers == prefix):
+            # An append that ended after the file was written and before this.
+            if not by_path or opened.encoding.fingerprint == ShardFolder(work).fingerprint:
+                ShardFolder(work).remove()
+                with suppress(OSError):
+                    work.rmdir()
+            raise OptionError(
+                f"the images of {data.path} are in {old.path} already",
+                expected="new images",
+                found=f"the same content as {source.path}: fingerprint {data.fingerprint[:12]}",
+                remedy="name other images",
+            )
+    new = DataSource(data.path, data.kind, data.fingerprint, len(names))
+    _renamed([before.names, names], [before.sources, (new,)], ("", prefix))
 
 
 def _moved(source: DataSource, by: str | int) -> DataSource:
@@ -270,14 +319,20 @@ def _moved(source: DataSource, by: str | int) -> DataSource:
     return dataclasses.replace(source, identifiers=f"{by}{source.identifiers}")
 
 
-def _factors(first: LatentHeader, parts: Sequence[_Part]) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
-    """Labels are kept where all parts have the same, as numbers: codes of texts mean something in their own data."""
-    if not any(part.labels is not None for part in parts):
+def _factors(parts: Sequence[_Part]) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """Labels are kept where all parts that have some have the same, as numbers.
+
+    Codes of classes mean something in their own data only, so they stay where one part alone has labels.
+    """
+    labelled = [part for part in parts if part.labels is not None]
+    if not labelled:
         return (), ()
-    numbers = all(kind != "categorical" for _, kind in first.factors)
-    if numbers and all(part.factors == first.factors for part in parts):
-        return first.factors, ()
-    return (), ("The labels are left out: not all of the data sets have the same ones, as numbers.",)
+    factors = labelled[0].factors
+    numbers = all(kind != "categorical" for _, kind in factors)
+    if len(labelled) > 1 and not (numbers and all(part.factors == factors for part in labelled)):
+        return (), ("The labels are left out: not all of the data sets have the same ones, as numbers.",)
+    unknown = sum(len(part.names) for part in parts if part.labels is None)
+    return factors, (f"The labels of {unknown:,} rows are not known: they are NaN.",) if unknown else ()
 
 
 def _errors(grid: Grid | None, first: LatentHeader, parts: Sequence[_Part]) -> Errors:
@@ -323,6 +378,7 @@ def _encoded(header: LatentHeader, opened: OpenPass, files: Sequence[Path]) -> _
                 yield header.origin.kept(result.mu), identifiers_of(result)
 
     names, largest = [], np.zeros(kept)
+    quantised = header.coding.quantised
     for values, some in blocks():
         names.append(some)
         largest = np.maximum(
@@ -334,8 +390,8 @@ def _encoded(header: LatentHeader, opened: OpenPass, files: Sequence[Path]) -> _
         labels=None,
         factors=(),
         sources=(DataSource(data.path, data.kind, data.fingerprint, sum(map(len, names))),),
-        # Most will read the values as float32, whose rounding belongs to the error.
-        max_error=largest * 2.0**-24,
+        # Most will read the values of steps as float32, whose rounding belongs to the error.
+        max_error=largest * (2.0**-24 if quantised else 0.0),
         mean_squared_error=np.zeros(kept),
     )
 
@@ -361,13 +417,7 @@ def _check_same(first: LatentFile, other: LatentFile) -> None:
 def _check_encoder(old: LatentFile, opened: OpenPass) -> None:
     expected = old.header.origin
     found = opened.encoding
-    if found.model.sha256 != expected.encoder_sha256:
-        raise OptionError(
-            f"{opened.model} is not the encoder of {old.path}",
-            expected=f"SHA-256 {expected.encoder_sha256}",
-            found=found.model.sha256,
-            remedy="name the encoder that the file was made with",
-        )
+    check_encoder(opened.session, old)
     for name, before, now in _differences(expected.preprocessing, found.preprocessing.to_json()):
         raise OptionError(
             f"the images of {found.data.path} would be read differently than those of {old.path}",
@@ -382,6 +432,10 @@ def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[t
     for name in READING:
         if one.get(name) != other.get(name):
             yield name, one.get(name), other.get(name)
+    floats = [tuple(each.get("float_samples") or ()) for each in (one, other)]
+    # Data of whole numbers say nothing of floats.
+    if all(floats) and brings_floats(floats[0]) != brings_floats(floats[1]):
+        yield "float_samples", floats[0], floats[1]
 
 
 def _write_rejected(path: Path, files: Sequence[Path]) -> Path | None:

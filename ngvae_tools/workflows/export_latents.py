@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ngvae_tools.errors import OptionError
-from ngvae_tools.files import deferring_errors, refuse_existing, replacing
+from ngvae_tools.files import deferring_errors, refuse_existing, refuse_replacing, replacing
 from ngvae_tools.latents.reader import LatentFile
 from ngvae_tools.latents.tables import column_names, header_attributes, label_names, optional, readable, texts
 
@@ -90,10 +90,7 @@ def export_latents(
     refuse_existing(target, overwrite=overwrite, found="a file")
     # Each chunk is read once: none is worth keeping.
     with LatentFile(latents, cache_bytes=0) as file:
-        if target.exists() and target.samefile(file.path):
-            raise OptionError(
-                "the export would replace the latents", expected="another file", found=str(target), remedy="name one"
-            )
+        refuse_replacing(target, file.path)
         with replacing(target) as part:
             notes = write(part, file)
         known = 0 if target.suffix.lower() == ".npy" else len(file.header.factors)

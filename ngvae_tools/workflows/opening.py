@@ -58,7 +58,7 @@ def fit_floats(session: EncoderSession, dataset: ImageDataset, before: Sequence[
     pass said something, what it did is done again, whatever these samples look like, and said again.
     """
     if before:
-        if any(_BROUGHT in sentence for sentence in before):
+        if brings_floats(before):
             session.scale_floats()
         return tuple(before)
     if session.input_range is None or dataset.dtype.kind != "f":
@@ -76,3 +76,8 @@ def fit_floats(session: EncoderSession, dataset: ImageDataset, before: Sequence[
     slack = 0.01 * (high - low)
     doubt = "" if low - slack <= least and most <= high + slack else f", beyond {low:g} to {high:g}: see --input-range"
     return (f"{seen} and are given to the encoder as they are{doubt}.",)
+
+
+def brings_floats(said: Sequence[str]) -> bool:
+    """Whether what `fit_floats` said means that samples are brought from 0 to 1 to the encoder's range."""
+    return any(_BROUGHT in sentence for sentence in said)

@@ -10,8 +10,9 @@ from typing import Any, Self, get_args
 
 from ngvae_tools.contract import Resize
 from ngvae_tools.datasets import ImageShape
-from ngvae_tools.errors import RecordError
+from ngvae_tools.errors import ContractError, RecordError
 from ngvae_tools.inference.session import EncoderSession, HeadNames, InputOptions
+from ngvae_tools.latents.reader import LatentFile
 from ngvae_tools.workflows.opening import encoder_of
 
 
@@ -79,6 +80,22 @@ class Preprocessing:
             heads=self.heads,
             input_options=self.input_options,
             image_shape=self.image_shape,
+        )
+
+
+def check_encoder(session: EncoderSession, file: LatentFile) -> None:
+    """Refuse an encoder that is not the one that made a latent file.
+
+    Raises:
+        ContractError: It is so.
+    """
+    expected = file.header.origin.encoder_sha256
+    if session.sha256 != expected:
+        raise ContractError(
+            f"{session.path} is not the encoder that made {file.path}",
+            expected=f"SHA-256 {expected}",
+            found=session.sha256,
+            remedy="name the encoder that the file was made with",
         )
 
 

@@ -18,7 +18,7 @@ from ngvae_tools.datasets import ImageDataset
 from ngvae_tools.datasets.base import BY_PATH, evenly_spaced
 from ngvae_tools.datasets.places import place_of
 from ngvae_tools.errors import ContractError, DatasetError, OptionError
-from ngvae_tools.files import refuse_existing
+from ngvae_tools.files import refuse_existing, refuse_replacing
 from ngvae_tools.inference.decoder import DecoderSession, OutputOptions
 from ngvae_tools.latents.header import LatentOrigin
 from ngvae_tools.latents.reader import LatentFile, open_latents
@@ -26,7 +26,7 @@ from ngvae_tools.record import Reconstruction, finite_or_none
 from ngvae_tools.run import DECODER_NAME
 from ngvae_tools.workflows.image_files import HDF5_ENDINGS, PNG_CHANNELS, write_folder, write_hdf5
 from ngvae_tools.workflows.opening import fit_floats, open_images
-from ngvae_tools.workflows.preprocessing import Preprocessing, input_range_of
+from ngvae_tools.workflows.preprocessing import Preprocessing, check_encoder, input_range_of
 from ngvae_tools.workflows.truncation import SAMPLE_BYTES, read_images, scale_of
 
 COMPARED = 256
@@ -127,6 +127,7 @@ def reconstruct(
     as_hdf5 = place.suffix.lower() in HDF5_ENDINGS
     _check_options(rows=rows, ids=ids, data=data, encoder=encoder, compare=compare, as_float=as_float, hdf5=as_hdf5)
     refuse_existing(place, overwrite=overwrite)
+    refuse_replacing(place, latents, decoder, *(each for each in (data, encoder) if each is not None))
     with open_latents(latents) as file:
         chosen = _rows_of(file, rows, ids)
         decoding = open_decoding(Path(decoder), file, device=device, any_decoder=any_decoder)
@@ -293,13 +294,7 @@ def _measured(
     origin = file.header.origin
     how = Preprocessing.read(file.path, origin.preprocessing)
     session = how.session(encoder, device=device)
-    if session.sha256 != origin.encoder_sha256:
-        raise ContractError(
-            f"the encoder {session.path} is not the one that made {file.path}",
-            expected=f"an encoder with SHA-256 {origin.encoder_sha256[:12]}...",
-            found=f"{session.sha256[:12]}...",
-            remedy="name that encoder",
-        )
+    check_encoder(session, file)
     with open_images(session, place_of(data), how.dataset_key, how.resize) as dataset:
         index = _indices(file, dataset, rows)
         said = fit_floats(session, dataset, how.float_samples)

@@ -57,6 +57,14 @@ class ShardFolder:
                 encoding.write(plan)
         return self._whole()
 
+    @property
+    def fingerprint(self) -> str | None:
+        """That of the pass whose shards are there; None where that is not known."""
+        try:
+            return EncodingPass.read(self.path / FILE_NAME).fingerprint
+        except (RecordError, OSError):
+            return None
+
     def keep(self, result: ShardResult) -> None:
         """Write a finished shard.
 

@@ -23,7 +23,7 @@ from ngvae_tools.latents.neighbour_index import IndexBuilt, NeighbourIndex, buil
 from ngvae_tools.latents.neighbours import Neighbours, checked_queries, nearest
 from ngvae_tools.latents.reader import LatentFile
 from ngvae_tools.workflows.opening import fit_floats
-from ngvae_tools.workflows.preprocessing import Preprocessing
+from ngvae_tools.workflows.preprocessing import Preprocessing, check_encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +86,8 @@ def similar(
 
     Raises:
         UnknownIdentifierError: The image is neither an identifier nor a file.
-        OptionError: The encoder is missing or another one, or the count is below 1.
-        ContractError: The encoder cannot be used.
+        OptionError: The encoder is missing, or the count is below 1.
+        ContractError: The encoder is another one, or cannot be used.
         DatasetError: The image cannot be read or encoded.
         RecordError: The latent file cannot be read, or its index is that of other latents.
 
@@ -176,13 +176,7 @@ def _encoded(
     origin = file.header.origin
     how = Preprocessing.read(file.path, origin.preprocessing)
     session = how.session(encoder, device=device)
-    if session.sha256 != origin.encoder_sha256:
-        raise OptionError(
-            f"{encoder} is not the encoder that made {file.path}",
-            expected=f"SHA-256 {origin.encoder_sha256}",
-            found=session.sha256,
-            remedy="pass the encoder that select-latents was given",
-        )
+    check_encoder(session, file)
     dtype = session.metadata.sample_type if session.scales_inside else None
     dataset = FileImages([image], image_shape=how.image_shape, dtype=dtype, resize=how.resize)
     said = fit_floats(session, dataset, how.float_samples)

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import h5py
 import latent_files
 import numpy as np
 import pytest
@@ -113,15 +114,23 @@ def test_similar_encodes_an_image(command_line):
 def test_append_and_merge(command_line):
     encoder, data = SAMPLE / "encoder.onnx", SAMPLE / "sprites.h5"
     assert command_line("select-latents", encoder, data, "-o", "out").returncode == 0
-    found = command_line("latents", "append", "out", data, "--encoder", encoder, "-o", "more.h5")
+    with h5py.File(data) as file:
+        images = file["images"][:]
+    for name, start in (("new.h5", 0), ("other.h5", 64)):
+        with h5py.File(command_line.folder / name, "w") as file:
+            file["images"] = images[start : start + 64, ::-1]
+    found = command_line("latents", "append", "out", "new.h5", "--encoder", encoder, "-o", "more.h5")
     assert found.returncode == 0, found.stderr
-    assert "Wrote more.h5: 512 rows, 256 of them added." in found.stderr
-    found = command_line("latents", "merge", "out", "more.h5", "-o", "all.h5")
+    assert "Wrote more.h5: 320 rows, 64 of them added." in found.stderr
+    found = command_line("latents", "append", "more.h5", data, "--encoder", encoder)
+    assert (found.returncode, "are in more.h5 already" in found.stderr) == (2, True)
+    assert command_line("select-latents", encoder, "other.h5", "--selection", "out", "-o", "third").returncode == 0
+    found = command_line("latents", "merge", "more.h5", "third", "-o", "all.h5")
     assert found.returncode == 0, found.stderr
-    with LatentFile(command_line.folder / "all.h5") as file:
-        assert file.identifiers.tolist() == list(range(768))
-        np.testing.assert_array_equal(file[:256], file[512:])
-    found = command_line("latents", "merge", "out", "more.h5", "-o", "all.h5")
+    with LatentFile(command_line.folder / "all.h5") as file, LatentFile(command_line.folder / "out") as first:
+        assert file.identifiers.tolist() == list(range(384))
+        np.testing.assert_array_equal(file[:256], first[:])
+    found = command_line("latents", "merge", "more.h5", "third", "-o", "all.h5")
     assert (found.returncode, found.stdout) == (2, "")
     assert "already exists" in found.stderr
 

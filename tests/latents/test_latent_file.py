@@ -146,7 +146,7 @@ class TestIndexing:
         names = file.identifiers
         np.testing.assert_array_equal(file.by_id("8.png"), whole[names.tolist().index(b"8.png")])
         np.testing.assert_array_equal(file.by_id([names[5], names[9000].decode()]), whole[[5, 9000]])
-        for missing in ("9.jpg", 8, b"", "zzz"):
+        for missing in ("9.jpg", 8, b"", "zzz", "\ud800"):
             with pytest.raises(UnknownIdentifierError, match="has no image"):
                 file.by_id(missing)
 
@@ -161,8 +161,9 @@ def test_row_numbers_in_any_order(tmp_path):
     write(tmp_path / "a.h5", values_of(4, 2), names)
     with open_latents(tmp_path / "a.h5") as file:
         assert [file.row_of(each) for each in (0, 3, "5", np.int64(900))] == [3, 1, 0, 2]
-        with pytest.raises(UnknownIdentifierError):
-            file.by_id(4)
+        for missing in (4, "4", -1, 2**70, "9" * 5000, "no", b"5"):
+            with pytest.raises(UnknownIdentifierError):
+                file.by_id(missing)
 
 
 def test_labels(tmp_path):

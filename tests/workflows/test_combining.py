@@ -8,11 +8,12 @@ from inference.graphs import Linear, images_of
 from latent_files import names_of, read_latents, steps_of, write
 
 from ngvae_tools import open_latents, select_latents
-from ngvae_tools.errors import DatasetError, OptionError, OutputError
+from ngvae_tools.errors import ContractError, DatasetError, OptionError, OutputError
 from ngvae_tools.inference.inputs import InputOptions
 from ngvae_tools.latents.grid import Grid
 from ngvae_tools.workflows import combining
 from ngvae_tools.workflows.combining import append_latents, merge_latents
+from ngvae_tools.workflows.shard_folder import ShardFolder
 from ngvae_tools.workflows.storing import StoreOptions
 
 
@@ -101,6 +102,29 @@ class TestMerge:
         with pytest.raises(OptionError, match=rf"cannot be put together: expected {said}"):
             merge_latents([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "c.h5")
 
+    def test_float_samples_that_were_given_otherwise(self, tmp_path):
+        said = ("The float samples lie between 0 and 1 in the first 9 images{}.",)
+        ways = (": they are brought from 0 to 1 to -1 to 1", " and are given to the encoder as they are")
+        for name, way in zip(("a.h5", "b.h5"), ways, strict=True):
+            preprocessing = {"image_shape": [8, 8, 3], "float_samples": [said[0].format(way)]}
+            write(tmp_path / name, values_of(20, seed=len(way)), preprocessing=preprocessing)
+        with pytest.raises(OptionError, match="cannot be put together: expected float_samples"):
+            merge_latents([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "c.h5")
+
+    def test_the_same_rows_twice(self, tmp_path):
+        for name in ("a.h5", "b.h5"):
+            write(tmp_path / name, values_of(20))
+        with pytest.raises(OptionError, match=r"would be there twice: .*the same content as /data"):
+            merge_latents([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "c.h5")
+
+    def test_rows_without_labels_have_nan(self, tmp_path):
+        write(tmp_path / "a.h5", values_of(20))
+        write(tmp_path / "b.h5", values_of(9, seed=1), labels=np.ones((9, 1)), factors=(("x", "categorical"),))
+        combined = merge_latents([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "c.h5")
+        assert combined.notes == ("The labels of 20 rows are not known: they are NaN.",)
+        with open_latents(tmp_path / "c.h5") as file:
+            np.testing.assert_array_equal(file.labels.values[:, 0], [*[np.nan] * 20, *[1.0] * 9])
+
     def test_names_of_two_kinds(self, tmp_path):
         write(tmp_path / "a.h5", values_of(20))
         write(tmp_path / "b.h5", values_of(20), names_of(20, "names"))
@@ -119,7 +143,7 @@ class TestMerge:
         for factors, kept in (((("x", "continuous"),), True), ((("x", "categorical"),), False)):
             for k, name in enumerate(("a.h5", "b.h5")):
                 labels = np.full((20, 1), float(k))
-                write(tmp_path / name, values_of(20), labels=labels, factors=factors)
+                write(tmp_path / name, values_of(20, seed=k), labels=labels, factors=factors)
             combined = merge_latents([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "c.h5", overwrite=True)
             with open_latents(tmp_path / "c.h5") as file:
                 assert (file.labels is not None) == kept
@@ -127,8 +151,8 @@ class TestMerge:
 
 
 def test_labels_of_other_names_are_never_taken_for_each_other(tmp_path):
-    for name, factor in (("a.h5", ("age", "continuous")), ("b.h5", ("weight", "continuous"))):
-        write(tmp_path / name, values_of(20), labels=np.ones((20, 1)), factors=(factor,))
+    for seed, (name, factor) in enumerate((("a.h5", ("age", "continuous")), ("b.h5", ("weight", "continuous")))):
+        write(tmp_path / name, values_of(20, seed=seed), labels=np.ones((20, 1)), factors=(factor,))
     combined = merge_latents([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "c.h5")
     assert "labels are left out" in combined.notes[0]
     with open_latents(tmp_path / "c.h5") as file:
@@ -239,8 +263,85 @@ class TestAppend:
         data = as_pngs(tmp_path / "old", images_of(20))
         select_latents(encoder, data, tmp_path / "out")
         other = Linear(4, second="logvar", seed=9).save(tmp_path / "other.onnx")
-        with pytest.raises(OptionError, match="is not the encoder of"):
+        with pytest.raises(ContractError, match="is not the encoder that made"):
             append_latents(tmp_path / "out", data, other)
-        with pytest.raises(OptionError, match=r"two images are called.*--prefix"):
+        with pytest.raises(OptionError, match=r"are in .*latents\.h5 already"):
             append_latents(tmp_path / "out", data, encoder)
-        assert len(read_latents(tmp_path / "out")[0]) == 20
+        new = as_pngs(tmp_path / "new", images_of(9, seed=1))
+        with pytest.raises(OptionError, match=r"two images are called 00000.png: .*found 9 that.*--prefix"):
+            append_latents(tmp_path / "out", new, encoder)
+        assert not (tmp_path / "out/latents.h5.append").exists()
+        append_latents(tmp_path / "out", new, encoder, prefix="new/")
+        with pytest.raises(OptionError, match="already"):
+            append_latents(tmp_path / "out", new, encoder, prefix="new/")
+        assert len(read_latents(tmp_path / "out")[0]) == 29
+
+    def test_row_numbers_never_hide_that_images_come_twice(self, tmp_path, as_h5, encoder, monkeypatch):
+        old, new = as_h5(tmp_path / "a.h5", images_of(50)), as_h5(tmp_path / "b.h5", images_of(20, seed=1))
+        select_latents(encoder, old, tmp_path / "out")
+        monkeypatch.setattr(ShardFolder, "remove", lambda _: None)  # as where it ends before
+        append_latents(tmp_path / "out", new, encoder)
+        monkeypatch.undo()
+        work = tmp_path / "out/latents.h5.append"
+        assert work.exists()
+        for data in (old, new):
+            with pytest.raises(OptionError, match=f"the images of .*{data.name} are in .* already"):
+                append_latents(tmp_path / "out", data, encoder)
+        assert not work.exists()
+        assert len(read_latents(tmp_path / "out")[0]) == 70
+        select_latents(encoder, new, tmp_path / "new")
+        with pytest.raises(OptionError, match=r"b\.h5 would be there twice"):
+            merge_latents([tmp_path / "out", tmp_path / "new"], tmp_path / "all.h5")
+
+    def test_labels_stay_and_those_of_new_images_are_unknown(self, tmp_path, as_pngs, encoder):
+        images = images_of(30)
+        old, new = as_pngs(tmp_path / "old", images[:20]), as_pngs(tmp_path / "new", images[20:])
+        lines = [f"{k:05d}.png,{'ab'[k % 2]},{k + 0.25}" for k in range(20)]
+        (tmp_path / "labels.csv").write_text("\n".join(["path,kind,age", *lines]))
+        select_latents(encoder, old, tmp_path / "out", labels=tmp_path / "labels.csv")
+        with open_latents(tmp_path / "out") as file:
+            before = file.labels
+        combined = append_latents(tmp_path / "out", new, encoder, prefix="new/")
+        assert any("labels of 10 rows are not known" in note for note in combined.notes)
+        assert any("selection.json beside it" in note for note in combined.notes)
+        with open_latents(tmp_path / "out") as file:
+            assert file.header.factors == tuple(zip(before.names, ("categorical", "continuous"), strict=True))
+            np.testing.assert_array_equal(file.labels.values[:20], before.values)
+            assert np.isnan(file.labels.values[20:]).all()
+
+    def test_shards_of_another_append_go_with_overwrite_only(self, tmp_path, as_h5, encoder):
+        select_latents(encoder, as_h5(tmp_path / "a.h5", images_of(50)), tmp_path / "out")
+
+        def stop(progress):
+            if progress.done > 2000:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            append_latents(
+                tmp_path / "out",
+                as_h5(tmp_path / "b.h5", images_of(3000, seed=1)),
+                encoder,
+                workers=1,
+                on_progress=stop,
+            )
+        other = as_h5(tmp_path / "c.h5", images_of(20, seed=2))
+        with pytest.raises(OutputError, match=r"unfinished result of another.*--overwrite"):
+            append_latents(tmp_path / "out", other, encoder)
+        append_latents(tmp_path / "out", other, encoder, overwrite=True)
+        assert len(read_latents(tmp_path / "out")[0]) == 70
+
+    def test_no_input_is_written_over(self, tmp_path, as_h5, encoder):
+        old, new = as_h5(tmp_path / "a.h5", images_of(50)), as_h5(tmp_path / "b.h5", images_of(20, seed=1))
+        select_latents(encoder, old, tmp_path / "out")
+        for path in (new, encoder):
+            before = path.read_bytes()
+            with pytest.raises(OptionError, match="would replace what it is made of"):
+                append_latents(tmp_path / "out", new, encoder, output=path, overwrite=True)
+            assert path.read_bytes() == before
+
+    def test_a_lossless_file_states_no_error(self, tmp_path, as_h5, encoder):
+        old, new = as_h5(tmp_path / "a.h5", images_of(50)), as_h5(tmp_path / "b.h5", images_of(20, seed=1))
+        select_latents(encoder, old, tmp_path / "out", storing=StoreOptions(lossless=True))
+        append_latents(tmp_path / "out", new, encoder)
+        with open_latents(tmp_path / "out") as file:
+            assert not file.header.max_error.any()

@@ -212,6 +212,16 @@ def test_outputs_that_are_there(tmp_path, latents, decoder):
     assert (out / "thesis.tex").exists()
 
 
+def test_no_input_is_written_over(tmp_path, latents, decoder):
+    (tmp_path / "in").mkdir()
+    inside = tmp_path / "in/latents.h5"
+    inside.write_bytes(latents.read_bytes())
+    for output in (inside, tmp_path / "in"):
+        with pytest.raises(OptionError, match="would replace what it is made of"):
+            reconstruct(inside, output, decoder=decoder, overwrite=True)
+    assert inside.read_bytes() == latents.read_bytes()
+
+
 @pytest.mark.parametrize("name", ["out", "out.h5"])
 def test_an_interrupt_leaves_nothing(tmp_path, latents, decoder, name):
     def stop(_done, _total):
@@ -263,7 +273,7 @@ def test_the_sample_data(tmp_path, pytestconfig):
         assert 30 < found.quantised.psnr < 36
         assert found.quantised.ssim > 0.9
     other = Linear(15, (32, 32, 3)).save(tmp_path / "other.onnx")
-    with pytest.raises(ContractError, match="not the one that made"):
+    with pytest.raises(ContractError, match="is not the encoder that made"):
         reconstruct(folder, tmp_path / "x", decoder=sample / "decoder.onnx", data=data, encoder=other)
 
 

@@ -10,7 +10,7 @@ from inference.graphs import Linear, images_of, nodes, write
 from PIL import Image
 
 from ngvae_tools import index_latents, open_latents, select_latents, similar
-from ngvae_tools.errors import DatasetError, OptionError, RecordError, UnknownIdentifierError
+from ngvae_tools.errors import ContractError, DatasetError, OptionError, RecordError, UnknownIdentifierError
 from ngvae_tools.inference.session import HeadNames, InputOptions
 from ngvae_tools.latents.neighbours import nearest, weights_of
 
@@ -128,7 +128,7 @@ class TestRefusals:
 
     def test_another_encoder(self, folder, tmp_path):
         Linear(seed=9).save(tmp_path / "other.onnx")
-        with pytest.raises(OptionError, match="is not the encoder that made"):
+        with pytest.raises(ContractError, match="is not the encoder that made"):
             similar(folder / "out", folder / "new.png", encoder=tmp_path / "other.onnx")
 
     def test_an_image_that_does_not_fit(self, folder, tmp_path):
