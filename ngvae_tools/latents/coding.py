@@ -67,10 +67,12 @@ class Coding:
                 remedy="pass a larger --distortion, or --lossless",
             )
         dtype = next(kind for kind in CODE_TYPES if most <= np.iinfo(kind).max)
-        shift = np.zeros(len(grid.step), np.int64)
+        shift, base = np.zeros(len(grid.step), np.int64), census.low.copy()
         if shifted and dtype.itemsize > 1:
-            shift[:] = [_shift(census, k, dtype.itemsize, chunk_rows) for k in range(len(shift))]
-        return cls(dtype, grid.step, census.low.copy(), shift)
+            for k in range(len(shift)):
+                shift[k], lead = _placed(census, k, dtype.itemsize, chunk_rows)
+                base[k] -= lead
+        return cls(dtype, grid.step, base, shift)
 
     @property
     def quantised(self) -> bool:
@@ -103,15 +105,34 @@ class Coding:
         return Coding(self.dtype, np.tile(self.step, times), np.tile(self.base, times), np.tile(self.shift, times))
 
 
-def _shift(census: Census, k: int, itemsize: int, chunk_rows: int) -> int:
-    """The shift that makes a typical chunk smallest; where frequencies are not known, one of 3 at most."""
-    bits = int(census.span[k]).bit_length()
-    room = 8 * itemsize - bits
+def _placed(census: Census, k: int, itemsize: int, chunk_rows: int) -> tuple[int, int]:
+    """The shift, and the numbers left free below the smallest, that make a typical chunk smallest.
+
+    Where frequencies are not known, a shift of 3 at most.
+    """
+    span = int(census.span[k])
+    room = 8 * itemsize - span.bit_length()
     counts = census.counts(k)
     if counts is None:
-        return min(room, 3)
+        return min(room, 3), 0
     sample = _sample(counts, max(min(chunk_rows, census.n_rows), 1))
-    return int(np.argmin([len(pack((sample << shift).astype(f"<u{itemsize}"))) for shift in range(room + 1)]))
+    ways = [(shift, 0) for shift in range(room + 1)]
+    lead = _lead(counts)
+    if lead and span + lead < 2 ** (8 * itemsize):
+        ways.append((0, lead))
+    return min(ways, key=lambda way: len(pack(((sample + way[1]) << way[0]).astype(f"<u{itemsize}"))))
+
+
+def _lead(counts: Integers) -> int:
+    """Numbers left free below the smallest so that the 256 that hold most differ in their lowest byte alone.
+
+    Latents with long tails are then narrow numbers, and few wide ones.
+    """
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    if len(counts) <= 256:
+        return 0
+    first = int(np.argmax(ends[256:] - ends[:-256]))
+    return -first % 256
 
 
 def _sample(counts: Integers, rows: int) -> Integers:

@@ -41,6 +41,17 @@ def test_deflate_is_within_five_per_cent_of_the_entropy(tmp_path, snr, wide):
     assert found <= 1.05
 
 
+def test_long_tails_leave_the_lowest_byte_to_most_of_the_numbers(tmp_path):
+    """Where the 256 numbers that hold most lie across a multiple of 256 from the smallest, they are moved off it."""
+    values = np.random.default_rng(0).standard_t(4, size=(ROWS, 7)) * np.sqrt(np.geomspace(5, 100, 7) / 2)
+    header = write(tmp_path / "latents.h5", values, variance=1.0)
+    numbers = np.rint(values / header.coding.step).astype(np.int64)
+    upper = (numbers - header.coding.base) >> 8
+    most = [np.bincount(column).max() / ROWS for column in upper.T]
+    assert (header.coding.shift == 0).any()
+    assert min(share for share, shift in zip(most, header.coding.shift, strict=True) if shift == 0) > 0.97
+
+
 @pytest.mark.parametrize(
     "snr",
     [
