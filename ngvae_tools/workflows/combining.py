@@ -296,8 +296,8 @@ def _check_new(old: LatentFile, before: _Part, opened: OpenPass, prefix: str, wo
     by_path = names.dtype.kind == "S"
     for source in before.sources:
         if source.fingerprint == data.fingerprint and (not by_path or source.identifiers == prefix):
-            # An append that ended after the file was written and before this.
-            if not by_path or opened.encoding.fingerprint == ShardFolder(work).fingerprint:
+            if opened.encoding.fingerprint == ShardFolder(work).fingerprint:
+                # That append ended after the file was written, and before this.
                 ShardFolder(work).remove()
                 with suppress(OSError):
                     work.rmdir()
