@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,6 +29,18 @@ def command(
     samples: Annotated[
         bool, typer.Option("--samples", help="Show covariance metrics of samples of the posterior too.")
     ] = False,
+    data: Annotated[
+        str | None, typer.Option(help="The images analysed, for the page [default: where the record says].")
+    ] = None,
+    decoder: Annotated[
+        Path | None, typer.Option(help="Decoder (ONNX) or run, for the page [default: as the record says].")
+    ] = None,
+    method: Annotated[
+        Literal["pca", "umap"], typer.Option("--map", help="Map of the latents; umap needs the extra of that name.")
+    ] = "pca",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "tensorrt"], typer.Option(help="Where to run the decoder.")
+    ] = "auto",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     log_file: LogFile = None,
@@ -39,9 +51,19 @@ def command(
     from ngvae_tools.report.terminal import headlines, render
     from ngvae_tools.workflows.report import report
 
-    found = report(sources or None, html=html, overwrite=overwrite)
+    found = report(
+        sources or None,
+        html=html,
+        overwrite=overwrite,
+        data=data,
+        decoder=decoder,
+        device=device,
+        method=method,
+    )
     for sentence in found.skipped:
         terminal.say(sentence)
+    for note in dict.fromkeys(note for named in found.analyses if named.pictures for note in named.pictures.notes):
+        terminal.say(f"Note: {note}")
     if as_json:
         print(to_json(found), end="")
     elif html is not None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ngvae_tools.contract import Resize
+from ngvae_tools.contract import METADATA_KEY, InputScale, ModelMetadata, Resize
 from ngvae_tools.datasets import ImageDataset, open_dataset
 from ngvae_tools.datasets.places import Place
 from ngvae_tools.errors import ContractError
+from ngvae_tools.inference.onnx_file import read_bytes, read_model
 from ngvae_tools.inference.session import EncoderSession
 from ngvae_tools.run import CONFIG_NAME, ENCODER_NAME
 
@@ -81,3 +82,13 @@ def fit_floats(session: EncoderSession, dataset: ImageDataset, before: Sequence[
 def brings_floats(said: Sequence[str]) -> bool:
     """Whether what `fit_floats` said means that samples are brought from 0 to 1 to the encoder's range."""
     return any(_BROUGHT in sentence for sentence in said)
+
+
+def scale_in(encoder: Path, sha256: str) -> InputScale | None:
+    """How samples become values in [0, 1], by the metadata of an encoder; None: it is not there, or does not say."""
+    try:
+        model = read_model(encoder, read_bytes(encoder))
+        text = next((entry.value for entry in model.proto.metadata_props if entry.key == METADATA_KEY), None)
+        return None if text is None or model.sha256 != sha256 else ModelMetadata.from_json(text).scale
+    except ContractError:
+        return None

@@ -13,7 +13,7 @@ from ngvae_tools.datasets import ImageShape
 from ngvae_tools.errors import ContractError, RecordError
 from ngvae_tools.inference.session import EncoderSession, HeadNames, InputOptions
 from ngvae_tools.latents.reader import LatentFile
-from ngvae_tools.workflows.opening import encoder_of
+from ngvae_tools.workflows.opening import brings_floats, encoder_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,11 @@ class Preprocessing:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _unsaid(path, f"{type(error).__name__}: {error}") from None
         return cls((height, width, channels), resize, heads, options, input_range_of(path, raw), key, floats)
+
+    @property
+    def float_range(self) -> tuple[float, float] | None:
+        """Range that float samples were taken to have; None where the graph scales."""
+        return (0.0, 1.0) if brings_floats(self.float_samples) else self.input_range
 
     def session(self, encoder: Path, *, device: str) -> EncoderSession:
         """An encoder, or that of a run, opened as the one of the latents was read."""

@@ -15,26 +15,22 @@ import numpy.typing as npt
 from ngvae_tools.analysis.image_quality import Quality, quality
 from ngvae_tools.contract import InputScale
 from ngvae_tools.datasets import ImageDataset
-from ngvae_tools.datasets.base import BY_PATH, evenly_spaced
+from ngvae_tools.datasets.base import evenly_spaced
 from ngvae_tools.datasets.places import place_of
-from ngvae_tools.errors import ContractError, DatasetError, OptionError
+from ngvae_tools.errors import ContractError, OptionError
 from ngvae_tools.files import refuse_existing, refuse_replacing
-from ngvae_tools.inference.decoder import DecoderSession, OutputOptions
-from ngvae_tools.latents.header import LatentOrigin
+from ngvae_tools.inference.decoder import DecoderSession
 from ngvae_tools.latents.reader import LatentFile, open_latents
 from ngvae_tools.record import Reconstruction, finite_or_none
-from ngvae_tools.run import DECODER_NAME
+from ngvae_tools.workflows.decoding import NAME_IT, Decoding, open_decoding
 from ngvae_tools.workflows.image_files import HDF5_ENDINGS, PNG_CHANNELS, write_folder, write_hdf5
 from ngvae_tools.workflows.opening import fit_floats, open_images
-from ngvae_tools.workflows.preprocessing import Preprocessing, check_encoder, input_range_of
+from ngvae_tools.workflows.originals import check_data, index_in
+from ngvae_tools.workflows.preprocessing import Preprocessing, check_encoder
 from ngvae_tools.workflows.truncation import SAMPLE_BYTES, read_images, scale_of
 
 COMPARED = 256
 """Images whose quality is measured unless asked otherwise."""
-
-BATCH_IMAGES = 256
-BATCH_BYTES = 2**25
-"""Images that are decoded at once at most, and their bytes as float32."""
 
 Floats = npt.NDArray[np.floating]
 
@@ -130,7 +126,13 @@ def reconstruct(
     refuse_replacing(place, latents, decoder, *(each for each in (data, encoder) if each is not None))
     with open_latents(latents) as file:
         chosen = _rows_of(file, rows, ids)
-        decoding = open_decoding(Path(decoder), file, device=device, any_decoder=any_decoder)
+        decoding = open_decoding(
+            Path(decoder),
+            file,
+            device=device,
+            any_decoder=any_decoder,
+            remedy=f"{NAME_IT}, or pass --any-decoder, as for one that was pruned since",
+        )
         shape = decoding.session.image_shape
         if not as_hdf5 and shape[2] not in PNG_CHANNELS:
             raise OptionError(
@@ -150,89 +152,6 @@ def reconstruct(
         else:
             write_folder(place, blocks, overwrite=overwrite)
     return ReconstructResult(place, len(chosen), shape, measured, (*notes, *decoding.session.notes))
-
-
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """A decoder that fits a latent file.
-
-    Attributes:
-        session: The decoder.
-        origin: Where the latents come from.
-        kept_only: Whether it takes the kept dimensions alone.
-        notes: What a reader must know.
-    """
-
-    session: DecoderSession
-    origin: LatentOrigin
-    kept_only: bool
-    notes: tuple[str, ...] = ()
-
-    def images(self, values: Floats) -> npt.NDArray[np.float32]:
-        """Images (n, H, W, C), not clipped, for rows (n, d) of the kept dimensions, position by position."""
-        origin = self.origin
-        kept = values.reshape(len(values), origin.positions, len(origin.dimensions))
-        if not self.kept_only:
-            kept = expanded(kept, origin)
-        # A spatial decoder takes each channel's positions together.
-        return self.session.decode(kept.transpose(0, 2, 1).reshape(len(values), self.session.latent_dim))
-
-    @property
-    def batch(self) -> int:
-        """Images that are decoded at once."""
-        return max(1, min(BATCH_IMAGES, BATCH_BYTES // (4 * math.prod(self.session.image_shape))))
-
-
-def expanded(kept: Floats, origin: LatentOrigin) -> Floats:
-    """All latent dimensions (n, P, K) for those that are kept (n, P, d / P); the others are at their mean."""
-    whole = np.empty((*kept.shape[:2], origin.latent_dim), kept.dtype)
-    whole[:] = origin.fill
-    whole[:, :, list(origin.dimensions)] = kept
-    return whole
-
-
-def open_decoding(path: Path, file: LatentFile, *, device: str, any_decoder: bool) -> Decoding:
-    """Open a decoder and check that it is the one of a latent file.
-
-    Raises:
-        ContractError: It cannot be used, or is not that of the file.
-    """
-    path = path / DECODER_NAME if path.is_dir() else path
-    origin = file.header.origin
-    # A decoder from elsewhere is taken to return images in the range that its encoder takes.
-    span = input_range_of(file.path, origin.preprocessing)
-    options = None if span is None else OutputOptions(low=span[0], high=span[1])
-    session = DecoderSession(path, device=device, output_options=options)
-    kept, latent_dim, positions = len(origin.dimensions), origin.latent_dim, origin.positions
-    own = None if session.metadata is None else session.metadata.kept
-    kept_only = session.latent_dim != latent_dim * positions
-    if kept_only and (session.latent_dim != kept * positions or own not in {None, origin.dimensions}):
-        at = f" at each of {positions} positions" if positions > 1 else ""
-        raise ContractError(
-            f"the decoder {path} does not fit the latent file {file.path}",
-            expected=f"a decoder of {latent_dim} latent dimensions{at}, or of the {kept} that are kept",
-            found=f"{session.latent_dim} in all" + ("" if own is None else f", the dimensions {own} of a whole model"),
-            remedy="name the decoder that was trained together with the encoder",
-        )
-    expected = origin.decoder_sha256
-    if expected is None:
-        return Decoding(
-            session,
-            origin,
-            kept_only,
-            ("The latent file does not say which decoder belongs to it; only the number of dimensions was checked.",),
-        )
-    if session.sha256 == expected:
-        return Decoding(session, origin, kept_only)
-    if not any_decoder:
-        raise ContractError(
-            f"the decoder {path} is not the one that the latent file {file.path} was written for",
-            expected=f"a decoder with SHA-256 {expected[:12]}...",
-            found=f"{session.sha256[:12]}...",
-            remedy="name that decoder, or pass --any-decoder, as for one that was pruned since",
-        )
-    note = "The decoder is another than the one that the latent file was written for, as --any-decoder allows."
-    return Decoding(session, origin, kept_only, (note,))
 
 
 def compared(decoding: Decoding, quantised: Floats, unquantised: Floats, originals: Floats) -> ReconstructionQuality:
@@ -366,27 +285,8 @@ def _indices(file: LatentFile, dataset: ImageDataset, rows: npt.NDArray[np.int64
             found=f"one of {len(sources)}, or with identifiers that were changed",
             remedy="compare before latent files are joined, or leave --data out",
         )
-    if dataset.fingerprint() != sources[0].fingerprint:
-        raise DatasetError(
-            f"{dataset.location} is not the data set that the latents are of",
-            expected=f"{sources[0].path} with the fingerprint {sources[0].fingerprint[:12]}...",
-            found=f"{dataset.fingerprint()[:12]}...",
-            remedy="name that data set, unchanged",
-        )
-    wanted = file.identifiers[rows]
-    if dataset.kind not in BY_PATH:
-        return np.asarray(wanted, np.int64)
-    names = dataset.identifiers(0, len(dataset))
-    order = np.argsort(names, kind="stable")
-    found: npt.NDArray[np.int64] = order[np.minimum(np.searchsorted(names, wanted, sorter=order), len(names) - 1)]
-    if (names[found] != wanted).any():
-        raise DatasetError(
-            f"{dataset.location} lacks images of the latent file",
-            expected="the data set that was encoded",
-            found="other names",
-            remedy="name that data set, unchanged",
-        )
-    return found
+    check_data(dataset, sources[0])
+    return index_in(dataset, file.identifiers[rows])
 
 
 def _check_options(

@@ -6,9 +6,14 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ngvae_tools.errors import OptionError
 from ngvae_tools.files import refuse_existing
 from ngvae_tools.report.sources import Sources, find_sources, open_sources
+
+if TYPE_CHECKING:
+    from ngvae_tools.workflows.latent_map import Method
 
 
 def report(
@@ -16,6 +21,10 @@ def report(
     *,
     html: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
+    data: str | os.PathLike[str] | None = None,
+    decoder: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    method: Method = "pca",
 ) -> Sources:
     """Read analyses and training runs, match the dimensions of analyses of the same data, and write a page where asked.
 
@@ -23,11 +32,20 @@ def report(
         sources: Output folders of select-latents and run folders; every one below the current folder by default.
         html: The page to write.
         overwrite: Replace a page that is there.
+        data: The data set that analyses are of, where their records do not say; for the images on the page.
+        decoder: The decoder of analyses, or the folder of its run; the same.
+        device: Where decoders run: `auto`, `cpu` or `cuda`.
+        method: How the map of the latents is made: `pca`, or `umap` with the extra of that name.
 
     Raises:
+        ContractError: The decoder cannot be used, or belongs to none of the analyses.
+        DatasetError: The data set cannot be used, or none of the analyses is of it.
+        MissingDependencyError: A package that a decoder or the map needs is not installed.
+        OptionError: Data or a decoder are named, but no page is asked for, or there is no analysis.
         OutputError: The page exists or cannot be written.
         RecordError: A source cannot be read, or there is none.
     """
+    _check_options(data=data, decoder=decoder, method=method, shown=html is not None)
     if html is not None:
         refuse_existing(Path(html), overwrite=overwrite, found="something of that name")
     found = open_sources([Path(source) for source in sources]) if sources else find_sources(Path())
@@ -39,6 +57,21 @@ def report(
         found = dataclasses.replace(found, stability=stability(found.analyses))
     if html is not None:
         from ngvae_tools.report.html import write_html
+        from ngvae_tools.workflows.pictures import gather_all
 
+        analyses = gather_all(found.analyses, data=data, decoder=decoder, device=device, method=method)
+        found = dataclasses.replace(found, analyses=analyses)
         write_html(found, Path(html))
     return found
+
+
+def _check_options(*, data: object, decoder: object, method: Method, shown: bool) -> None:
+    named = {"--data": data is not None, "--decoder": decoder is not None, "--map": method != "pca"}
+    for option, given in named.items():
+        if given and not shown:
+            raise OptionError(
+                f"{option} is for images",
+                expected="a page to show them on",
+                found="none",
+                remedy="pass --html FILE, or leave the option out",
+            )

@@ -177,9 +177,9 @@ def _check_fit(decoder: DecoderSession, encoder: EncoderSession) -> None:
         )
 
 
-def scale_of(decoder: DecoderSession, dataset: ImageDataset, scale: InputScale | None) -> InputScale:
+def scale_of(decoder: DecoderSession | None, dataset: ImageDataset, scale: InputScale | None) -> InputScale:
     """How samples become images in [0, 1]: as the decoder says, else `scale`, else the whole range of their type."""
-    if decoder.metadata is not None:
+    if decoder is not None and decoder.metadata is not None:
         return decoder.metadata.scale
     if scale is not None:
         return scale

@@ -88,7 +88,7 @@ def test_batches_and_chunks_do_not_change_anything(tmp_path, decoder, monkeypatc
     path = tmp_path / "many.h5"
     latent_files.write(path, values_of(5000))
     expected = to_bytes(by_hand(path, decoder))
-    monkeypatch.setattr(module, "BATCH_IMAGES", 77)
+    monkeypatch.setattr("ngvae_tools.workflows.decoding.BATCH_IMAGES", 77)
     monkeypatch.setattr("ngvae_tools.latents.reader.CHUNK_BYTES", 1)
     monkeypatch.setattr("ngvae_tools.workflows.image_files.CHUNK_BYTES", 90 * 100)
     seen = []
