@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ngvae_tools.report import progress
-from ngvae_tools.report.heatmap import covariance_heatmap
+from ngvae_tools.report.heatmap import correlation_heatmap, covariance_heatmap
 from ngvae_tools.report.labels import clusters, placed
 from ngvae_tools.report.svg import COLOURS, FAINT, INK, style, svg_of
 from ngvae_tools.report.words import plain
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ngvae_tools.report.sources import NamedRun
 
-__all__ = ["covariance_heatmap", "loss_over_epochs", "p_over_epochs"]
+__all__ = ["correlation_heatmap", "covariance_heatmap", "loss_over_epochs", "p_over_epochs"]
 
 # Dashes tell apart the ninth line and those after.
 _DASHES = ("solid", "dashed", "dotted", "dashdot")

@@ -1,4 +1,4 @@
-"""The covariance of mu of each model as a heat map on one colour scale (Fig. 4 of the paper)."""
+"""Covariance and correlation of mu of each model as heat maps on one colour scale (Fig. 4 of the paper); factors."""
 
 from __future__ import annotations
 
@@ -6,22 +6,33 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
+from ngvae_tools.analysis.covariance import DEGENERATE
 from ngvae_tools.report.svg import INK, style, svg_of
 from ngvae_tools.report.words import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
     from ngvae_tools.record import AnalysisRecord, Supervised
+
+    Array = npt.NDArray[np.float64]
 
 CAPTION = (
     "Empirical covariance of the posterior means mu over the images, scaled: divided by the largest diagonal "
     "value of its model, so 1 is the variance of the dimension that varies most and all values lie between "
     "-1 and 1. One colour scale for all models. Triangles mark informative dimensions."
+)
+
+CORRELATION_CAPTION = (
+    "Correlation of the posterior means mu over the images: the covariance freed of how much each dimension varies, "
+    "so that weak dimensions are seen too. Cells of constant dimensions, which correlate with nothing, are left out. "
+    "One colour scale for all models. Triangles mark informative dimensions."
 )
 
 FACTOR_CAPTION = (
@@ -46,40 +57,69 @@ def covariance_heatmap(records: Sequence[AnalysisRecord], names: Sequence[str] |
     Returns:
         SVG text; empty where no record has a covariance.
     """
+    return _page_heatmap(records, names, scaled_covariance, "Heat map of the scaled covariance of mu")
+
+
+def correlation_heatmap(records: Sequence[AnalysisRecord], names: Sequence[str] | None = None) -> str:
+    """Correlation of mu of each record, with the arguments, panels and colours of `covariance_heatmap`, as SVG."""
+    return _page_heatmap(records, names, correlation, "Heat map of the correlation of mu")
+
+
+def scaled_covariance(record: AnalysisRecord) -> Array:
+    """Covariance of mu over its largest diagonal value, shape (K, K); zeros where no dimension varies."""
+    covariance = np.asarray(record.covariance, dtype=np.float64)
+    largest = covariance.diagonal().max(initial=0.0)
+    return covariance / largest if largest > 0 else np.zeros_like(covariance)
+
+
+def correlation(record: AnalysisRecord) -> Array:
+    """Correlation of mu, shape (K, K); NaN in rows and columns of dimensions that the metrics too call constant."""
+    scaled = scaled_covariance(record)
+    varies = scaled.diagonal() > DEGENERATE
+    deviation = np.sqrt(np.where(varies, scaled.diagonal(), np.nan))
+    return np.clip(scaled / np.outer(deviation, deviation), -1.0, 1.0)
+
+
+def _page_heatmap(
+    records: Sequence[AnalysisRecord],
+    names: Sequence[str] | None,
+    values: Callable[[AnalysisRecord], Array],
+    label: str,
+) -> str:
     titles = names or [f"{r.model.family}, K = {r.model.latent_dim}" for r in records]
     shown = [(r, title) for r, title in zip(records, titles, strict=True) if r.covariance is not None]
     if not shown:
         return ""
+    with style():
+        return svg_of(_heatmaps(shown, values), f"{label}: " + ", ".join(plain(t) for _, t in shown))
+
+
+def _heatmaps(shown: Sequence[tuple[AnalysisRecord, str]], values: Callable[[AnalysisRecord], Array]) -> Figure:
     from matplotlib.figure import Figure
 
     columns = min(2, len(shown))
     lines = math.ceil(len(shown) / columns)
-    with style():
-        figure = Figure(figsize=(columns * _PANEL + 0.9, lines * (_PANEL + 0.15)), layout="constrained")
-        grid = figure.subplots(lines, columns, squeeze=False)
-        for axes in grid.flat[len(shown) :]:
-            axes.remove()
-        used = list(grid.flat[: len(shown)])
-        for axes, (record, title) in zip(used, shown, strict=True):
-            image = _panel(axes, record, title)
-        bar = figure.colorbar(image, ax=used, shrink=0.8 / lines if lines > 1 else 0.8, ticks=[-1, -0.5, 0, 0.5, 1])
-        bar.outline.set_visible(False)
-        return svg_of(figure, "Heat map of the scaled covariance of mu: " + ", ".join(plain(t) for _, t in shown))
+    figure = Figure(figsize=(columns * _PANEL + 0.9, lines * (_PANEL + 0.15)), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False)
+    for axes in grid.flat[len(shown) :]:
+        axes.remove()
+    used = list(grid.flat[: len(shown)])
+    for axes, (record, title) in zip(used, shown, strict=True):
+        image = _panel(axes, values(record), record.selection.indices, title)
+    bar = figure.colorbar(image, ax=used, shrink=0.8 / lines if lines > 1 else 0.8, ticks=[-1, -0.5, 0, 0.5, 1])
+    bar.outline.set_visible(False)
+    return figure
 
 
-def _panel(axes: Axes, record: AnalysisRecord, title: str) -> AxesImage:
-    covariance = np.asarray(record.covariance, dtype=np.float64)
-    dim = len(covariance)
-    largest = covariance.diagonal().max(initial=0.0)
-    scaled = covariance / largest if largest > 0 else np.zeros_like(covariance)
-    image = axes.imshow(scaled, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="none")
+def _panel(axes: Axes, values: Array, chosen: Sequence[int], title: str) -> AxesImage:
+    dim = len(values)
+    image = axes.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="none")
     step = math.ceil(dim / 16)
     ticks = range(0, dim, step)
     axes.set_xticks(ticks)
     axes.set_yticks(ticks)
     axes.tick_params(length=2, labelsize=8)
     axes.spines[:].set_visible(False)
-    chosen = record.selection.indices
     edge = 1.012
     size = max(3.0, min(5.0, 60 / dim))
     common: dict[str, Any] = {"linestyle": "none", "color": INK, "markersize": size, "clip_on": False}

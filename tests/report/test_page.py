@@ -18,7 +18,7 @@ from ngvae_tools.record import Selection
 from ngvae_tools.report.curves import count_over_threshold, error_over_dimensions
 from ngvae_tools.report.document import as_json
 from ngvae_tools.report.figures import covariance_heatmap, loss_over_epochs, p_over_epochs
-from ngvae_tools.report.heatmap import factor_heatmap
+from ngvae_tools.report.heatmap import correlation, correlation_heatmap, factor_heatmap
 from ngvae_tools.report.histogram import blocks, picture
 from ngvae_tools.report.html import page, write_html
 from ngvae_tools.report.labels import clusters, placed
@@ -264,6 +264,17 @@ def test_figures_of_odd_data(tmp_path):
         run = open_sources([build.write_run(tmp_path / str(number_), history)]).runs[0]
         assert p_over_epochs(run).startswith("<svg")
         assert loss_over_epochs(run).startswith("<svg")
+
+
+def test_correlation_leaves_constant_dimensions_out():
+    record = dataclasses.replace(build.analysis(3, 1), covariance=((4.0, 3.0, 0.0), (3.0, 9.0, 0.0), (0.0, 0.0, 1e-13)))
+    found = correlation(record)
+    np.testing.assert_allclose(found[:2, :2], [[1, 0.5], [0.5, 1]], rtol=1e-12)
+    assert np.isnan(found[2]).all()
+    assert np.isnan(found[:, 2]).all()
+    svg = correlation_heatmap([record, build.analysis()], ["one", "<b>"])
+    assert 'aria-label="Heat map of the correlation of mu: one, &lt;b&gt;"' in svg
+    assert correlation_heatmap([dataclasses.replace(record, covariance=None)]) == ""
 
 
 def test_figures_take_the_colour_around_them(many):
