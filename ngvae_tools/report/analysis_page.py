@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ngvae_tools.analysis.indices import indices
-from ngvae_tools.report import columns, costs, facts, known, metrics, rules
+from ngvae_tools.report import columns, command, costs, facts, known, metrics, rules, storage
+from ngvae_tools.report.amounts import amounts
 from ngvae_tools.report.curves import (
     THRESHOLDS_CAPTION,
     TRUNCATION_CAPTION,
@@ -21,28 +22,51 @@ if TYPE_CHECKING:
     from ngvae_tools.report.sources import NamedAnalysis
 
 
-def analysis_texts(named: NamedAnalysis) -> dict[str, Any]:
-    """Everything the page says of an analysis; figures are markup of our own, in which foreign text is escaped."""
+_FIRST = "information", "p_mean", "mu_variance", "posterior_variance", "snr", "type"
+"""Columns of the page's first table, in this order."""
+
+
+def analysis_texts(named: NamedAnalysis, *, alone: bool = True) -> dict[str, Any]:
+    """Everything the page says of an analysis; figures are markup of our own, in which foreign text is escaped.
+
+    Args:
+        named: The analysis.
+        alone: Whether it is the only one of the page.
+    """
     from markupsafe import Markup
 
     record = named.record
+    first, more = _columns(record)
+    stored = storage.rows(record)
     return {
         "name": named.name,
+        "alone": alone,
+        "pictures": None,
+        "missing": [] if named.pictures is None else [plain(note) for note in named.pictures.notes],
+        "amounts": amounts(record),
+        "agreed": rules.agreement(record),
+        "command": command.equivalent(record),
+        "command_legend": command.LEGEND,
         "headline": facts.headline(record),
         "kept": _kept(record),
         "rule": f"A dimension is called informative where {rules.rule_sentence(record.selection)}.",
         "notes": facts.notes(record),
         "verdict": facts.verdict_rows(record),
-        "about": facts.about_rows(record),
+        "about": [row for row in facts.about_rows(record) if row not in stored],
+        "storage": [row for row in stored if row[0] != "Against images"],
+        "ratio_heads": storage.RATIO_HEADS,
+        "ratios": storage.ratio_rows(record),
+        "bit_heads": storage.BIT_HEADS,
+        "bits": storage.bit_rows(record),
         "agreement": _agreement(record),
         "thresholds": Markup(count_over_threshold(record)),  # noqa: S704
         "thresholds_caption": THRESHOLDS_CAPTION,
-        "columns": [column.head for column in columns.first(record)],
-        "more_columns": [column.head for column in columns.more(record)],
+        "columns": [column.head for column in first],
+        "more_columns": [column.head for column in more],
         "legend": columns.legend(record),
         "with_histogram": any(row.p_histogram is not None for row in record.dimensions),
         "intervals": rules.confidence(record) if any(row.intervals for row in record.dimensions) else "",
-        "dimensions": [_dimension(record, row) for row in facts.ordered(record)],
+        "dimensions": [_dimension(record, row, first, more) for row in facts.ordered(record)],
         "metric_heads": metrics.HEADS[: 1 if record.sample_metrics is None else 2],
         "metrics": metrics.metric_rows(record, samples=True),
         "truncation": None if record.truncation is None else _truncation(record.truncation),
@@ -68,7 +92,16 @@ def _cells(shown: list[columns.Column], row: DimensionStatistics) -> list[tuple[
     return [(column.text(row), column.interval(row)) for column in shown]
 
 
-def _dimension(record: AnalysisRecord, row: DimensionStatistics) -> dict[str, Any]:
+def _columns(record: AnalysisRecord) -> tuple[list[columns.Column], list[columns.Column]]:
+    """What the first table says of a dimension, and what the second."""
+    every = [*columns.first(record), *columns.more(record)]
+    first = sorted((c for c in every if c.name in _FIRST), key=lambda c: _FIRST.index(c.name))
+    return first, [c for c in every if c not in first]
+
+
+def _dimension(
+    record: AnalysisRecord, row: DimensionStatistics, first: list[columns.Column], more: list[columns.Column]
+) -> dict[str, Any]:
     from markupsafe import Markup
 
     bins = row.p_histogram
@@ -77,8 +110,9 @@ def _dimension(record: AnalysisRecord, row: DimensionStatistics) -> dict[str, An
         "index": row.index,
         "informative": row.informative,
         "histogram": None if bins is None else Markup(picture(bins, label)),  # noqa: S704
-        "cells": _cells(columns.first(record), row),
-        "more_cells": _cells(columns.more(record), row),
+        "cells": _cells(first, row),
+        "votes": rules.votes(record, row.index),
+        "more_cells": _cells(more, row),
     }
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ngvae_tools.files import write_text
 from ngvae_tools.report import comparison, facts, progress
 from ngvae_tools.report.analysis_page import analysis_texts
-from ngvae_tools.report.figures import covariance_heatmap, loss_over_epochs, p_over_epochs
-from ngvae_tools.report.heatmap import CAPTION
+from ngvae_tools.report.figures import correlation_heatmap, covariance_heatmap, loss_over_epochs, p_over_epochs
+from ngvae_tools.report.heatmap import CAPTION, CORRELATION_CAPTION
+from ngvae_tools.report.map_section import colours, gradient
+from ngvae_tools.report.picture_sections import picture_view
 from ngvae_tools.report.stability import (
     stability_headline,
     stability_matches,
@@ -29,12 +34,20 @@ if TYPE_CHECKING:
 
 TEMPLATE = "template.html.jinja"
 
+LIMIT = 5_000_000
+"""Bytes of a page, whose images are made coarse enough for it; text and figures of many analyses may take more."""
+
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+_LEAST = 150_000
+"""Bytes for the images of each analysis, however long the page is without them."""
+
 
 def write_html(sources: Sources, path: Path | str) -> Path:
     """Write the page in one step, and return its path.
 
-    The same sources give the same bytes. The page loads nothing, runs no script and follows the
-    reader's light or dark setting. Sections without data are absent.
+    The same sources give the same bytes. The page loads nothing, runs no script but its own and follows the reader's
+    light or dark setting. Sections without data are absent.
 
     Raises:
         OutputError: The file cannot be written.
@@ -56,7 +69,35 @@ def page(sources: Sources) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(TEMPLATE).render(_view(sources))
+    template = environment.get_template(TEMPLATE)
+    view = _view(sources)
+    bare = template.render(view)
+    shown = [named for named in sources.analyses if named.pictures]
+    if not shown:
+        return bare
+    # What is left for images is known once everything else is there.
+    share = max(_LEAST, (LIMIT - len(bare.encode()) - len(view["full_script"])) // len(shown))
+    for named, texts in zip(sources.analyses, view["analyses"], strict=True):
+        if named.pictures:
+            texts["pictures"] = picture_view(named.record, named.pictures, share)
+    return template.render(view | _scripted(view["full_script"]))
+
+
+def _scripted(script: str) -> dict[str, Any]:
+    """The script, and a policy that lets this one run and nothing else."""
+    from markupsafe import Markup
+
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return {"script": Markup(script), "policy": f"{_POLICY}; script-src 'sha256-{digest}'"}  # noqa: S704
+
+
+def _style() -> str:
+    rules = [f".c{code} {{ fill: {colour}; }}" for code, colour in colours()]
+    return "\n".join([_beside("page.css"), *rules, f".scale {{ background: {gradient()}; }}", ""])
+
+
+def _beside(name: str) -> str:
+    return files("ngvae_tools.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _view(sources: Sources) -> dict[str, Any]:
@@ -65,17 +106,25 @@ def _view(sources: Sources) -> dict[str, Any]:
 
     analyses = sources.analyses
     several = len(analyses) > 1
-    covariance = covariance_heatmap([a.record for a in analyses], [a.name for a in analyses])
+    compared = [a.record for a in analyses], [a.name for a in analyses]
     return {
+        "policy": _POLICY,
+        "style": Markup(_style()),  # noqa: S704
+        "script": "",
+        "full_script": _beside("page.js"),
+        "contents": _contents(sources),
+        "compare_head": "How do the models compare" if several else "How does it compare",
         "title": _title(sources),
         "skipped": [plain(sentence) for sentence in sources.skipped],
         "names": [named.name for named in analyses],
         "comparison": comparison.comparison_rows(analyses) if several else [],
         "comparison_notes": comparison.comparison_notes(analyses) if several else [],
         "stability": None if sources.stability is None else _stability(sources.stability),
-        "covariance": Markup(covariance),  # noqa: S704
+        "covariance": Markup(covariance_heatmap(*compared)),  # noqa: S704
         "covariance_caption": CAPTION,
-        "analyses": [analysis_texts(named) for named in analyses],
+        "correlation": Markup(correlation_heatmap(*compared)),  # noqa: S704
+        "correlation_caption": CORRELATION_CAPTION,
+        "analyses": [analysis_texts(named, alone=not several) for named in analyses],
         "runs": [
             {**_run(named), "p": Markup(p_over_epochs(named)), "loss": Markup(loss_over_epochs(named))}  # noqa: S704
             for named in sources.runs
@@ -98,6 +147,25 @@ def _title(sources: Sources) -> str:
             return plain(sweep_headline(sources.sweeps[0].record))
         parts.append(plural(len(sources.sweeps), "sweep", "sweeps"))
     return " and ".join(parts) or "Nothing to report"
+
+
+def _contents(sources: Sources) -> list[tuple[str, str]]:
+    """Places on the page and what they are called, in its order."""
+    analyses = sources.analyses
+    found: list[tuple[str, str]] = []
+    if len(analyses) == 1:
+        found += [("which-1", "Which dimensions")]
+        if analyses[0].pictures or analyses[0].record.supervised:
+            found.append(("does-1", "What each does"))
+        found.append(("trust-1", "Can I trust it"))
+    else:
+        found += [(f"analysis-{i}", named.name) for i, named in enumerate(analyses, 1)]
+    if analyses:
+        found += [("compare", "How it compares" if len(analyses) == 1 else "How they compare")]
+        found += [("stored-1", "What I store")]
+    found += [(f"run-{i}", f"{named.name}: training") for i, named in enumerate(sources.runs, 1)]
+    found += [(f"sweep-{i}", f"{named.name}: sweep") for i, named in enumerate(sources.sweeps, 1)]
+    return [*found, ("provenance-1", "Where this comes from")] if analyses else found
 
 
 def _stability(found: Stability) -> dict[str, Any]:

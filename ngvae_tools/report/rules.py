@@ -97,6 +97,32 @@ def patterns(record: AnalysisRecord) -> list[tuple[list[int], tuple[bool, ...]]]
     return sorted(((ks, marks) for marks, ks in groups.items()), key=lambda group: (-sum(group[1]), group[0]))
 
 
+def agreement(record: AnalysisRecord) -> str:
+    """Whether the rules name the same dimensions, and who does not, as a sentence; empty with a single rule."""
+    chosen, *others = rules_of(record)
+    if not others:
+        return ""
+    apart = [rule for rule in others if rule.informative != chosen.informative]
+    if not apart:
+        return f"All {len(others) + 1} rules name the same dimensions."
+    same = len(others) + 1 - len(apart)
+    start = f"{same} of {len(others) + 1} rules name the same dimensions" if same > 1 else "The rules differ"
+    told = "; ".join(f"{score_name(rule.rule)} {_difference(rule, chosen)}" for rule in apart)
+    return f"{start}; {told}." if same > 1 else f"{start}: {told}, against {score_name(chosen.rule)}."
+
+
+def _difference(rule: Selection, chosen: Selection) -> str:
+    named, before = set(rule.indices), set(chosen.indices)
+    parts = (("adds", named - before), ("leaves out", before - named))
+    return " and ".join(f"{verb} {indices(ks)}" for verb, ks in parts if ks)
+
+
+def votes(record: AnalysisRecord, k: int) -> str:
+    """How many rules call dimension k informative, as in `6 of 7`."""
+    chosen = rules_of(record)
+    return f"{sum(rule.informative[k] for rule in chosen)} of {len(chosen)}"
+
+
 def count_text(selection: Selection, record: AnalysisRecord) -> str:
     """The count with its interval, as in `7 of 15 (95 % interval 6 to 8)`."""
     text = f"{selection.count} of {len(selection.score)}"
