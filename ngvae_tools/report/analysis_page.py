@@ -68,7 +68,7 @@ def analysis_texts(named: NamedAnalysis, *, alone: bool = True) -> dict[str, Any
         "intervals": rules.confidence(record) if any(row.intervals for row in record.dimensions) else "",
         "dimensions": [_dimension(record, row, first, more) for row in facts.ordered(record)],
         "metric_heads": metrics.HEADS[: 1 if record.sample_metrics is None else 2],
-        "metrics": metrics.metric_rows(record, samples=True),
+        "metrics": [(label, *texts) for label, texts in metrics.metric_rows(record, samples=True)],
         "truncation": None if record.truncation is None else _truncation(record.truncation),
         "supervised": None if record.supervised is None else _supervised(record.supervised),
         "data": facts.data_rows(record),

@@ -117,7 +117,7 @@ def _view(sources: Sources) -> dict[str, Any]:
         "title": _title(sources),
         "skipped": [plain(sentence) for sentence in sources.skipped],
         "names": [named.name for named in analyses],
-        "comparison": comparison.comparison_rows(analyses) if several else [],
+        "comparison": [(label, *texts) for label, texts in comparison.comparison_rows(analyses)] if several else [],
         "comparison_notes": comparison.comparison_notes(analyses) if several else [],
         "stability": None if sources.stability is None else _stability(sources.stability),
         "covariance": Markup(covariance_heatmap(*compared)),  # noqa: S704

@@ -44,7 +44,7 @@ class Elements(HTMLParser):
 
 def test_hostile_strings_are_inert(many_page):
     parsed = Elements(many_page)
-    assert not {"script", "img", "iframe", "b"} & set(parsed.tags)
+    assert not {"script", "img", "iframe", "b"} & set(parsed.tags)  # without pictures there is no script at all
     assert not [a for a in parsed.attributes if a[1].startswith("on")]
     assert any("<img src=x onerror=alert(1)>" in text for text in parsed.texts)
     assert "\x1b" not in many_page
@@ -85,10 +85,11 @@ def test_numbers_are_the_records(alone):
     assert "its mean p is below 0.5" in shown
     assert f'<p class="kept">Dimensions {indices(record.selection.indices)}</p>' in shown
     for row in record.dimensions:
-        cells = [spread(row.p_mean, row.p_std), number(row.posterior_variance), f"{row.information:.3f} ± 0.004"]
-        cells += [f"{row.snr:.3f}", row.type]
+        cells = [f"{row.information:.3f} ± 0.004", spread(row.p_mean, row.p_std), number(row.mu_variance)]
+        cells += [number(row.posterior_variance), f"{row.snr:.3f}", row.type]
+        cells.append(f"{sum(rule.informative[row.index] for rule in record.rules)} of 7")
         more = [number(row.posterior_variance_std), number(row.rate), "3.560", number(row.posterior_entropy)]
-        more += [number(row.mu_mean), number(row.mu_variance), span((row.mu_low, row.mu_high))]
+        more += [number(row.mu_mean), span((row.mu_low, row.mu_high))]
         verdict = "informative" if row.informative else "uninformative"
         start = shown.index(f'>{row.index}<span class="unseen"> {verdict}</span></th>')
         line = shown[start : shown.index("</tr>", start)]
@@ -209,21 +210,20 @@ def test_sections_without_data_are_absent(alone, many, tmp_path):
     def sections(sources):
         return re.findall(r'<section id="([^"]+)"', page(sources))
 
-    assert sections(alone) == ["analysis-1", "covariance", "provenance-1"]
+    plain = ["which-1", "trust-1", "compare", "covariance", "stored-1", "provenance-1"]
+    assert sections(alone) == plain
+    # The first has known factors, and so a section on what each dimension does.
     assert sections(Sources(many.analyses[:2])) == [
-        "comparison",
-        "analysis-1",
-        "analysis-2",
-        "covariance",
-        "provenance-1",
-        "provenance-2",
+        *("analysis-1", "which-1", "does-1", "trust-1"),
+        *("analysis-2", "which-2", "trust-2"),
+        *("compare", "covariance", "stored-1", "stored-2", "provenance-1", "provenance-2"),
     ]
     assert sections(Sources(runs=many.runs)) == ["run-1", "run-2"]
     dataclasses.replace(alone.analyses[0].record, covariance=None)
     without = dataclasses.replace(
         alone.analyses[0], record=dataclasses.replace(alone.analyses[0].record, covariance=None)
     )
-    assert sections(Sources((without,))) == ["analysis-1", "provenance-1"]
+    assert sections(Sources((without,))) == [name for name in plain if name != "covariance"]
     empty = open_sources([build.write_run(tmp_path / "empty", [], finished=False)])
     assert "<svg" not in page(empty)
     assert "Unfinished, 0 epochs so far." in page(empty)
