@@ -20,7 +20,7 @@ $(VENV)/.dev: $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
 	touch $@
 
-# Other projects whose models the slow tests export; torch stays the one of constraints.txt.
+# Other projects whose models the slow tests export, and what drives a browser; torch stays the one of constraints.txt.
 $(VENV)/.peers: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group peers
 	touch $@

@@ -7,14 +7,14 @@ import numpy as np
 from ngvae_tools.report.pictures import Colouring, Extremes, LatentMap, Pictures, Reconstructed, Traversal
 
 
-def pictures(record, *, side=32, channels=3, frames=9, points=300, name="sprites/{:04d}.png", notes=()):
+def pictures(record, *, side=32, channels=3, frames=9, points=300, name="sprites/", notes=()):
     """Pictures of every informative dimension of a record and of two others: a disc that moves, or does not."""
     informative = [row.index for row in record.dimensions if row.informative]
     others = [row.index for row in record.dimensions if not row.informative][:2]
     random = np.random.default_rng(0)
     values = tuple(np.linspace(-2.5, 2.5, frames).tolist())
     latents = random.normal(size=(points, 2)) * (1.6, 1.0)
-    names = [name.format(i) for i in range(points)]
+    names = [f"{name}{i:04d}.png" for i in range(points)]
     extremes = []
     for k in informative:
         low, high = np.sort(random.normal(-2, 0.1, 4)), np.sort(random.normal(2, 0.1, 4))

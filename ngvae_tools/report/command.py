@@ -28,27 +28,34 @@ def equivalent(record: AnalysisRecord) -> str:
 
 def _choices(record: AnalysisRecord) -> list[tuple[str, str | None]]:
     """Options and their values; None for an option without one."""
-    chosen, latents = record.selection, record.latents
-    found: list[tuple[str, str | None]] = []
+    return [*_selecting(record), *_storing(record), *_measuring(record), *_reading(record)]
+
+
+def _selecting(record: AnalysisRecord) -> list[tuple[str, str | None]]:
+    chosen = record.selection
     if chosen.rule == GIVEN:
-        found.append(("--dimensions", ",".join(map(str, chosen.indices))))
-    else:
-        found += [("--rule", chosen.rule), ("--threshold", repr(chosen.threshold))]
-    if latents.distortion is None:
-        found.append(("--lossless", None))
-    else:
-        found.append(("--distortion", repr(latents.distortion)))
-    if latents.dimensions != chosen.indices:
+        return [("--dimensions", ",".join(map(str, chosen.indices)))]
+    return [("--rule", chosen.rule), ("--threshold", repr(chosen.threshold))]
+
+
+def _storing(record: AnalysisRecord) -> list[tuple[str, str | None]]:
+    latents = record.latents
+    lossless = latents.distortion is None
+    found: list[tuple[str, str | None]] = [
+        ("--lossless", None) if lossless else ("--distortion", repr(latents.distortion))
+    ]
+    if latents.dimensions != record.selection.indices:
         found.append(("--keep", "all"))
     if latents.codec != "deflate":
         found.append(("--codec", latents.codec))
+    return found
+
+
+def _measuring(record: AnalysisRecord) -> list[tuple[str, str | None]]:
+    found: list[tuple[str, str | None]] = []
     replicates = 0 if record.bootstrap is None else record.bootstrap.replicates
     if replicates != REPLICATES:
         found.append(("--bootstrap", str(replicates)))
-    if record.data.resize is not None:
-        found.append(("--resize", record.data.resize))
-    if record.model.input_range is not None:
-        found.append(("--input-range", "{!r},{!r}".format(*record.model.input_range)))
     if record.truncation is not None:
         found.append(("--decoder", record.truncation.decoder))
     if record.reconstruction is not None:
@@ -56,4 +63,13 @@ def _choices(record: AnalysisRecord) -> list[tuple[str, str | None]]:
     if record.supervised is not None:
         own = record.supervised.source.startswith(record.data.path)
         found.append(("--labels", "auto" if own else record.supervised.source))
+    return found
+
+
+def _reading(record: AnalysisRecord) -> list[tuple[str, str | None]]:
+    found: list[tuple[str, str | None]] = []
+    if record.data.resize is not None:
+        found.append(("--resize", record.data.resize))
+    if record.model.input_range is not None:
+        found.append(("--input-range", "{!r},{!r}".format(*record.model.input_range)))
     return found

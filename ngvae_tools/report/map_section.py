@@ -44,7 +44,9 @@ def map_view(found: LatentMap, press: Press) -> dict[str, Any]:
     data = embedded({"names": [plain(name) for name in found.names], "codes": codes, "order": order})
     from markupsafe import Markup
 
-    view = {
+    images = [] if sheet is None else _images(places, sheet)
+    press.spend(len(data) + 60 * len(order) + 300 * len(images))
+    return {
         "method": plain(found.method),
         "axes": _axes(found),
         "sample": _sample(found),
@@ -55,14 +57,12 @@ def map_view(found: LatentMap, press: Press) -> dict[str, Any]:
             (round(float(x), 1), round(float(y), 1), codes[0][i] if codes else STEPS[0])
             for i, (x, y) in enumerate(places)
         ],
-        "images": [] if sheet is None else _images(places, sheet),
+        "images": images,
         "image_size": _IMAGE,
         "legends": [_legend(colouring) for colouring in found.colourings],
         "colourings": [plain(colouring.name) for colouring in found.colourings],
         "json": Markup(data),  # noqa: S704 (no markup can be in it)
     }
-    press.spend(len(data) + 60 * len(order) + 300 * len(view["images"]))
-    return view
 
 
 def embedded(data: Any) -> str:

@@ -34,12 +34,14 @@ class Fineness:
         side: Most pixels of an image's longer side; None: as they come.
         stride: Every how many frames of a traversal are shown; the first, the middle and the last always are.
         most: Most dimensions of which there are images; None: all.
+        mapped: Whether there is room for the map.
     """
 
     quality: int | None = None
     side: int | None = None
     stride: int = 1
     most: int | None = None
+    mapped: bool = True
 
 
 LEVELS = (
@@ -52,6 +54,7 @@ LEVELS = (
     Fineness(60, 48, 2),
     Fineness(60, 48, 2, 64),
     Fineness(50, 32, 2, 24),
+    Fineness(50, 32, 2, 12, mapped=False),
 )
 """From the best to the smallest."""
 
@@ -88,11 +91,15 @@ class Press:
     Args:
         fineness: How good they are.
         budget: Bytes that all of them may take together, as they stand in the page.
+
+    Attributes:
+        fineness: The same.
+        left: Bytes that are left.
     """
 
     def __init__(self, fineness: Fineness, budget: int) -> None:
         self.fineness = fineness
-        self._left = budget
+        self.left = budget
 
     def spend(self, size: int) -> None:
         """Count bytes of the page that are not an image.
@@ -100,8 +107,8 @@ class Press:
         Raises:
             TooLargeError: The budget is spent.
         """
-        self._left -= size
-        if self._left < 0:
+        self.left -= size
+        if self.left < 0:
             raise TooLargeError
 
     def strip(self, frames: Bytes) -> Sheet:
@@ -171,7 +178,7 @@ def data_uri(image: Bytes, quality: int | None) -> str:
     if quality is None:
         _image(image).save(buffer, "PNG", optimize=True)
     else:
-        _image(image).save(buffer, "WEBP", quality=quality, method=4)
+        _image(image).save(buffer, "WEBP", quality=quality, method=2)
     kind = "png" if quality is None else "webp"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 

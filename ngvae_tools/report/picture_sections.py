@@ -1,4 +1,4 @@
-"""What the page shows of the images of an analysis: a card a dimension, pairs of images, and how small they had to be."""
+"""What the page shows of the images of an analysis: a card a dimension, pairs of images, and how they were shrunk."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 MARKUP = 700
 """Bytes of the page around the images of a dimension, and around a pair, at most, names apart."""
+
+_TRIED = 3  # dimensions that tell how large all will be
+_SURPLUS = 1.5  # times the budget, so that a first few that are larger than most are no reason to give up
 
 
 def picture_view(record: AnalysisRecord, pictures: Pictures, budget: int) -> dict[str, Any]:
@@ -48,7 +51,7 @@ def _view(record: AnalysisRecord, pictures: Pictures, press: Press) -> dict[str,
         "base": _base(pictures),
         "pairs": _pairs(pictures.reconstructed, press),
         "errors": _errors(pictures.reconstructed),
-        "map": None if pictures.map is None else map_view(pictures.map, press),
+        "map": None if pictures.map is None or not press.fineness.mapped else map_view(pictures.map, press),
         "notes": [plain(note) for note in pictures.notes],
         "sources": _sources(pictures),
     }
@@ -67,7 +70,13 @@ def _cards(
     ends = {e.dimension: e for e in extremes if record.dimensions[e.dimension].informative}
     order = [row.index for row in facts.ordered(record) if row.index in moved or row.index in ends]
     shown = order[: press.fineness.most]
-    return [_card(record, k, moved.get(k), ends.get(k), press) for k in shown], len(order) - len(shown)
+    cards, budget = [], press.left
+    for done, k in enumerate(shown, 1):
+        cards.append(_card(record, k, moved.get(k), ends.get(k), press))
+        # The first of them tell whether the rest can fit, which saves making most of what is too large.
+        if done == _TRIED and (budget - press.left) * len(shown) > _SURPLUS * done * budget:
+            raise TooLargeError
+    return cards, len(order) - len(shown)
 
 
 def _card(
@@ -96,7 +105,7 @@ def _brief(record: AnalysisRecord, k: int) -> list[str]:
 
 def _film(traversal: Traversal, press: Press) -> dict[str, Any]:
     kept = kept_frames(traversal.values, traversal.change, press.fineness.stride)
-    values = [number(traversal.values[i], 2) for i in kept]
+    values = [_z(traversal.values[i]) for i in kept]
     changes = [traversal.change[i] for i in kept]
     return {
         "sheet": press.strip(traversal.frames[kept]),
@@ -107,6 +116,11 @@ def _film(traversal: Traversal, press: Press) -> dict[str, Any]:
         "high": values[-1],
         "change": number(max(traversal.change)),
     }
+
+
+def _z(value: float) -> str:
+    """A value of z: two decimals say where on the slider it is, also near 0."""
+    return f"{round(value, 2) + 0.0:.2f}" if abs(value) < 1e4 else number(value, 2)
 
 
 def _ends(ends: Extremes, press: Press) -> list[dict[str, Any]]:
@@ -153,7 +167,7 @@ def _errors(found: Reconstructed | None) -> str:
 def _base(pictures: Pictures) -> str:
     if not pictures.traversals:
         return ""
-    held = f"the latents of {plain(pictures.base)}" if pictures.base else "their mean"
+    held = f"the latents of image {plain(pictures.base)}" if pictures.base else "their mean"
     return f"One dimension moves, all others are held at {held}."
 
 
@@ -172,7 +186,9 @@ def _change_sentence(informative: Sequence[Traversal], others: Sequence[Traversa
 
 def _sources(pictures: Pictures) -> str:
     parts = [
-        f"{name} {plain(path)}" for name, path in (("the data", pictures.data), ("the decoder", pictures.decoder)) if path
+        f"{name} {plain(path)}"
+        for name, path in (("the data", pictures.data), ("the decoder", pictures.decoder))
+        if path
     ]
     return f"Made from {' and '.join(parts)}." if parts else ""
 
@@ -186,7 +202,7 @@ def _smaller(fineness: Fineness, left_out: int) -> str:
         how.append(f"at most {fineness.side} pixels large")
     if fineness.stride > 1:
         how.append(f"with every {fineness.stride}nd frame of a traversal")
+    if not fineness.mapped:
+        how.append("and the map is left out")
     text = f"To keep this page small, its images are {', '.join(how)}."
     return text if not left_out else f"{text} {plural(left_out, 'dimension', 'dimensions')} are without images."
-
-

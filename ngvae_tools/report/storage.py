@@ -27,16 +27,14 @@ def rows(record: AnalysisRecord) -> list[tuple[str, str]]:
 
 BIT_HEADS = ("dimension", "bits an image", "entropy, bits", "bits over entropy", "largest error", "mean squared error")
 
-RATIO_HEADS = ("an image as", "bytes an image", "times the latents", "times, with the decoder")
+RATIO_HEADS = ("an image as", "bytes an image", "times the latents", "times the latents and the decoder")
 
 
 def bit_rows(record: AnalysisRecord) -> list[list[str]]:
     """What each stored dimension takes against its entropy, and the error made, cells as `BIT_HEADS` names them."""
     latents = record.latents
     entropy: tuple[float | None, ...] = latents.entropy_bits or (None,) * len(latents.bits)
-    lines = zip(
-        latents.dimensions, latents.bits, entropy, latents.max_error, latents.mean_squared_error, strict=False
-    )
+    lines = zip(latents.dimensions, latents.bits, entropy, latents.max_error, latents.mean_squared_error, strict=False)
     return [
         [
             str(k),
@@ -51,19 +49,25 @@ def bit_rows(record: AnalysisRecord) -> list[list[str]]:
 
 
 def ratio_rows(record: AnalysisRecord) -> list[list[str]]:
-    """How many times smaller the latents are than the images, cells as `RATIO_HEADS` names them; the latents first."""
+    """Bytes an image, and how many times those of the latents, cells as `RATIO_HEADS` names them; the latents first."""
     latents = record.latents
     images = record.data.n_images - record.data.n_rejected
     if images < 1:
         return []
     each = latents.bytes / images
     both = None if latents.decoder_bytes is None else each + latents.decoder_bytes / images
-    kinds = [("raw", latents.raw_bytes), ("PNG", latents.png_bytes), ("JPEG, quality 90", latents.jpeg_bytes)]
-    rows = [["latents", number(each, 2), "1", ABSENT if both is None else number(each / both)]]
-    for name, size in kinds:
-        if size:
-            rows.append([name, number(size, 2), f"{size / each:.3g}", ABSENT if both is None else f"{size / both:.3g}"])
-    return rows
+    kinds = [
+        ("latents", each),
+        ("latents and the decoder", both),
+        ("raw", latents.raw_bytes),
+        ("PNG", latents.png_bytes),
+        ("JPEG, quality 90", latents.jpeg_bytes),
+    ]
+    return [
+        [name, number(size, 2), f"{size / each:.3g}", ABSENT if both is None else f"{size / both:.3g}"]
+        for name, size in kinds
+        if size
+    ]
 
 
 def _codes(latents: LatentsInfo) -> str:

@@ -2,8 +2,6 @@ import dataclasses
 import io
 import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
@@ -292,25 +290,3 @@ def test_labels_do_not_cover_each_other():
     heights = placed([end for end, _ in labels][:18], 0.05)
     assert min(np.diff(heights)) >= 0.05 - 1e-12
     assert heights[-1] <= 1
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("width", [500, 1440])
-def test_a_browser_shows_the_page_and_runs_nothing(many_page, tmp_path, width):
-    browser = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert browser, "install chromium to run the browser tests"
-    path = tmp_path / "page.html"
-    path.write_text(many_page, encoding="utf-8")
-    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    profile = f"--user-data-dir={tmp_path / 'profile'}"
-    more = f"--disable-component-update --disable-sync --window-size={width},2000"
-    command = [
-        browser,
-        *flags.split(),
-        *more.split(),
-        profile,
-        f"--screenshot={tmp_path / 'x.png'}",
-        path.as_uri(),
-    ]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
-    assert (tmp_path / "x.png").stat().st_size > 50_000
