@@ -39,6 +39,8 @@ LIMIT = 5_000_000
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
+_COUNTED = 6  # analyses whose counts fit in a title
+
 _LEAST = 150_000
 """Bytes for the images of each analysis, however long the page is without them."""
 
@@ -139,7 +141,11 @@ def _title(sources: Sources) -> str:
         return facts.headline(sources.analyses[0].record)
     parts = []
     if sources.analyses:
-        parts.append(plural(len(sources.analyses), "analysis", "analyses"))
+        counts = ", ".join(f"{a.record.selection.count} of {a.record.model.latent_dim}" for a in sources.analyses)
+        several = plural(len(sources.analyses), "analysis", "analyses")
+        if len(sources.analyses) <= _COUNTED:
+            return f"Informative dimensions in {several}: {counts}"
+        parts.append(several)
     if sources.runs:
         parts.append(plural(len(sources.runs), "training run", "training runs"))
     if sources.sweeps:

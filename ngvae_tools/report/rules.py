@@ -15,6 +15,9 @@ GIVEN, TYPE = "given", "type"
 TYPES = "passive", "mixed", "active"
 """Types of dimensions, by their score."""
 
+_LISTED = 12
+"""Dimensions that a sentence names one by one; of more it says how many they are."""
+
 _SCORES = {
     "p": "mean p",
     "variance": "mean posterior variance",
@@ -114,7 +117,9 @@ def agreement(record: AnalysisRecord) -> str:
 def _difference(rule: Selection, chosen: Selection) -> str:
     named, before = set(rule.indices), set(chosen.indices)
     parts = (("adds", named - before), ("leaves out", before - named))
-    return " and ".join(f"{verb} {indices(ks)}" for verb, ks in parts if ks)
+    return " and ".join(
+        f"{verb} {indices(ks) if len(ks) <= _LISTED else f'{count(len(ks))} dimensions'}" for verb, ks in parts if ks
+    )
 
 
 def votes(record: AnalysisRecord, k: int) -> str:

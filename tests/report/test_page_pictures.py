@@ -242,6 +242,10 @@ def test_whether_the_rules_agree_is_said():
     changed = tuple(more if r.rule == "active" else r for r in record.rules)
     apart = rules.agreement(dataclasses.replace(record, rules=changed))
     assert apart == f"6 of 7 rules name the same dimensions; variance of mu adds {other}."
+    wide = build.analysis(40, 2)
+    nearly_all = dataclasses.replace(more, score=(0.0,) * 40, informative=(True,) * 40)
+    many = rules.agreement(dataclasses.replace(wide, rules=(wide.selection, nearly_all)))
+    assert many == "The rules differ: variance of mu adds 38 dimensions, against mean p."
     given = Selection("given", 0.5, "above", (0.0,) * 4, tuple(not v for v in chosen.informative))
     said = rules.agreement(dataclasses.replace(record, selection=given, rules=(given, more)))
     assert said.startswith("The rules differ: variance of mu adds ")
