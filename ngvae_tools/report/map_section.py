@@ -45,7 +45,7 @@ def map_view(found: LatentMap, press: Press) -> dict[str, Any]:
     from markupsafe import Markup
 
     images = [] if sheet is None else _images(places, sheet)
-    press.spend(len(data) + 60 * len(order) + 300 * len(images))
+    press.spend(len(data) + 60 * len(order) + 120 * len(images))
     return {
         "method": plain(found.method),
         "axes": _axes(found),

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ngvae_tools.record import AnalysisRecord
     from ngvae_tools.report.pictures import Extremes, Pictures, Reconstructed, Traversal
 
-MARKUP = 700
-"""Bytes of the page around the images of a dimension, and around a pair, at most, names apart."""
+_AROUND, _CARD, _PAIR = 4000, 1600, 160
+# Bytes of the page around all images, those of a dimension, and a pair, at most, names apart.
 
 _TRIED = 3  # dimensions that tell how large all will be
 _SURPLUS = 1.5  # times the budget, so that a first few that are larger than most are no reason to give up
@@ -42,6 +42,7 @@ def picture_view(record: AnalysisRecord, pictures: Pictures, budget: int) -> dic
 def _view(record: AnalysisRecord, pictures: Pictures, press: Press) -> dict[str, Any]:
     informative = [t for t in pictures.traversals if t.informative]
     others = [t for t in pictures.traversals if not t.informative]
+    press.spend(_AROUND)
     # The dimensions first: they are what the page is about, and what shows first that the budget is too small.
     cards, left_out = _cards(record, informative, pictures.extremes, press)
     view: dict[str, Any] = {
@@ -82,7 +83,7 @@ def _cards(
 def _card(
     record: AnalysisRecord, k: int, traversal: Traversal | None, ends: Extremes | None, press: Press
 ) -> dict[str, Any]:
-    press.spend(MARKUP)
+    press.spend(_CARD)
     return {
         "index": k,
         "facts": _brief(record, k),
@@ -154,7 +155,7 @@ def _pairs(found: Reconstructed | None, press: Press) -> list[dict[str, Any]]:
 
     result = []
     for i, name in enumerate(found.names):
-        press.spend(MARKUP + 2 * len(plain(name).encode()))
+        press.spend(_PAIR + 2 * len(plain(name).encode()))
         both = np.stack([found.originals[i], found.decoded[i]])
         result.append({"name": plain(name), "error": number(found.error[i]), "sheet": press.column(both)})
     return result

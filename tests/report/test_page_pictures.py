@@ -15,7 +15,7 @@ from PIL import Image
 from report.test_page import Elements
 
 from ngvae_tools.record import Selection
-from ngvae_tools.report import command, rules, storage
+from ngvae_tools.report import command, html, rules, storage
 from ngvae_tools.report.html import LIMIT, page
 from ngvae_tools.report.map_section import CLASSES, STEPS, coded, embedded, placed
 from ngvae_tools.report.page_images import LEVELS, Fineness, Press, TooLargeError, joined, kept_frames
@@ -166,9 +166,20 @@ def test_many_large_images_fit_a_mail(tmp_path):
     noise = np.random.default_rng(0).integers(0, 96, (9, 256, 256, 3), np.uint8)
     noisy = tuple(dataclasses.replace(t, frames=noise + np.uint8(t.dimension)) for t in pictures.traversals)
     text = page(shown(tmp_path, record, dataclasses.replace(pictures, traversals=noisy)))
-    assert 500_000 < len(text.encode()) <= LIMIT
+    assert 1_500_000 < len(text.encode()) <= LIMIT
     assert "To keep this page small, its images are compressed with losses" in text
     assert text.count('class="film"') == 64
+
+
+@pytest.mark.parametrize("room", [160_000, 250_000, 400_000])
+def test_a_page_stays_below_its_limit(record, tmp_path, monkeypatch, room):
+    pictures = page_pictures.pictures(record, side=128, points=500, name="a folder with a long name/and another/")
+    noise = np.random.default_rng(0).integers(0, 96, (9, 128, 128, 3), np.uint8)
+    films = tuple(dataclasses.replace(t, frames=noise + np.uint8(t.dimension)) for t in pictures.traversals)
+    bare = page(shown(tmp_path / "bare", record, None))
+    monkeypatch.setattr(html, "LIMIT", len(bare.encode()) + room)
+    text = page(shown(tmp_path / "whole", record, dataclasses.replace(pictures, traversals=films)))
+    assert len(bare.encode()) + 20_000 < len(text.encode()) <= html.LIMIT
 
 
 def test_images_become_coarser_until_they_fit(record):
