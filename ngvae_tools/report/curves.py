@@ -6,10 +6,15 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ngvae_tools.report import rules
-from ngvae_tools.report.svg import COLOURS, INK, style, svg_of
+from ngvae_tools.report.drawing import Cell, Drawing, for_page
+from ngvae_tools.report.svg import COLOURS, INK
+from ngvae_tools.report.words import plain
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from ngvae_tools.record import AnalysisRecord, Selection, Truncation, TruncationCurve
 
@@ -34,45 +39,94 @@ def count_over_threshold(record: AnalysisRecord) -> str:
     Returns:
         SVG text; empty where no rule has a threshold to move.
     """
+    return for_page(thresholds_drawing(record))
+
+
+def thresholds_drawing(record: AnalysisRecord) -> Drawing | None:
+    """The figure of `count_over_threshold`; None where no rule has a threshold to move.
+
+    Its numbers are the scores of each rule from the lowest up, and the count at a threshold just above each.
+    """
     shown = [rule for rule in rules.rules_of(record) if rules.plateau(rule) is not None]
     if not shown:
-        return ""
+        return None
+    return Drawing(
+        name="thresholds",
+        label="Number of informative dimensions over the threshold of each rule",
+        caption=THRESHOLDS_CAPTION,
+        heads=("rule", "keeps", "threshold", "dimension", "score", "informative", "count_just_above"),
+        rows=lambda: (row for rule in shown for row in _scores(rule)),
+        draw=lambda: _thresholds_figure(shown),
+    )
+
+
+def _scores(rule: Selection) -> Iterator[tuple[Cell, ...]]:
+    for k in sorted(range(len(rule.score)), key=lambda k: (rule.score[k], k)):
+        below = sum(score <= rule.score[k] for score in rule.score)
+        beyond = below if rule.keeps == "below" else len(rule.score) - below
+        yield plain(rule.rule), rule.keeps, rule.threshold, k, rule.score[k], rule.informative[k], beyond
+
+
+def _thresholds_figure(shown: Sequence[Selection]) -> Figure:
     from matplotlib.figure import Figure
 
     columns = min(_COLUMNS, len(shown))
     lines = math.ceil(len(shown) / columns)
-    with style():
-        width, height = 2.9 * columns + 0.3, 2.2 * lines
-        figure = Figure(figsize=(width, height))
-        for place, rule in enumerate(shown):
-            line, column = divmod(place, columns)
-            left, bottom = 0.6 + 2.9 * column, height - 2.2 * (line + 1) + 0.4
-            # Places of our own: a layout engine would take most of the page's time.
-            axes = figure.add_axes((left / width, bottom / height, 2.45 / width, 1.5 / height))
-            _steps(axes, rule)
-            if column == 0:
-                axes.set_ylabel("count")
-        return svg_of(figure, "Number of informative dimensions over the threshold of each rule")
+    width, height = 2.9 * columns + 0.3, 2.2 * lines
+    figure = Figure(figsize=(width, height))
+    for place, rule in enumerate(shown):
+        line, column = divmod(place, columns)
+        left, bottom = 0.6 + 2.9 * column, height - 2.2 * (line + 1) + 0.4
+        # Places of our own: a layout engine would take most of the page's time.
+        axes = figure.add_axes((left / width, bottom / height, 2.45 / width, 1.5 / height))
+        _steps(axes, rule)
+        if column == 0:
+            axes.set_ylabel("count")
+    return figure
 
 
 def error_over_dimensions(truncation: Truncation) -> str:
     """Reconstruction error against the dimensions kept, in both orders, knees marked, as SVG."""
+    return for_page(truncation_drawing(truncation))
+
+
+def truncation_drawing(truncation: Truncation) -> Drawing:
+    """The figure of `error_over_dimensions`; a row of its numbers names the dimension that was kept last."""
+    curves = [("relevance", truncation.by_relevance)]
+    if truncation.by_information is not None:
+        curves.append(("information", truncation.by_information))
+    return Drawing(
+        name="truncation",
+        label="Reconstruction error against the number of dimensions kept",
+        caption=TRUNCATION_CAPTION,
+        heads=("order", "kept", "dimension", "mean_squared_error", "standard_error", "knee"),
+        rows=lambda: (row for order, curve in curves for row in _costs(order, curve)),
+        draw=lambda: _truncation_figure(truncation),
+    )
+
+
+def _costs(order: str, curve: TruncationCurve) -> Iterator[tuple[Cell, ...]]:
+    errors = [None] * len(curve.error) if curve.standard_error is None else curve.standard_error
+    for kept, (error, spread) in enumerate(zip(curve.error, errors, strict=True)):
+        yield order, kept, curve.order[kept - 1] if kept else None, error, spread, kept == curve.knee
+
+
+def _truncation_figure(truncation: Truncation) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    with style():
-        figure = Figure(figsize=(7.2, 3.4), layout="constrained")
-        axes = figure.add_subplot()
-        _curve(axes, truncation.by_relevance, "in order of relevance", COLOURS[0], "solid")
-        if truncation.by_information is not None:
-            _curve(axes, truncation.by_information, "in order of information", COLOURS[1], "dashed")
-        axes.set_xlabel("dimensions kept")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.set_ylim(bottom=0)
-        axes.set_ylabel("mean squared error")
-        axes.grid(axis="y", alpha=0.35, linewidth=0.6)
-        axes.legend(frameon=False)
-        return svg_of(figure, "Reconstruction error against the number of dimensions kept")
+    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+    axes = figure.add_subplot()
+    _curve(axes, truncation.by_relevance, "in order of relevance", COLOURS[0], "solid")
+    if truncation.by_information is not None:
+        _curve(axes, truncation.by_information, "in order of information", COLOURS[1], "dashed")
+    axes.set_xlabel("dimensions kept")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("mean squared error")
+    axes.grid(axis="y", alpha=0.35, linewidth=0.6)
+    axes.legend(frameon=False)
+    return figure
 
 
 def _steps(axes: Axes, rule: Selection) -> None:

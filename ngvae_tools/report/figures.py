@@ -6,22 +6,27 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ngvae_tools.report import progress
+from ngvae_tools.report.drawing import Drawing, for_page
 from ngvae_tools.report.heatmap import correlation_heatmap, covariance_heatmap
 from ngvae_tools.report.labels import clusters, placed
-from ngvae_tools.report.svg import COLOURS, FAINT, INK, style, svg_of
+from ngvae_tools.report.svg import COLOURS, FAINT, INK
 from ngvae_tools.report.words import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from ngvae_tools.report.sources import NamedRun
+    from ngvae_tools.run import EpochRecord
 
 __all__ = ["correlation_heatmap", "covariance_heatmap", "loss_over_epochs", "p_over_epochs"]
 
 # Dashes tell apart the ninth line and those after.
 _DASHES = ("solid", "dashed", "dotted", "dashdot")
+
+_PARTS = ("distortion", "rate")
 
 _GAP = 0.055  # height of a line of labels, as a share of the axes
 _MOST = 7  # indices that fit in a line of labels
@@ -36,34 +41,53 @@ def p_over_epochs(run: NamedRun) -> str:
     Returns:
         SVG text; empty where the run has no epoch.
     """
+    return for_page(p_drawing(run))
+
+
+def p_drawing(run: NamedRun) -> Drawing | None:
+    """The figure of `p_over_epochs`; None where the run has no epoch."""
     epochs = run.record.epochs
     if not epochs:
-        return ""
+        return None
+    score = progress.score_name(epochs)
+    return Drawing(
+        name="p-over-epochs" if score == "p" else "variance-over-epochs",
+        label=f"mean {score} (near 0 = informative) of each dimension over epochs of {plain(run.name)}",
+        caption=(
+            f"Mean {score} of each dimension over the epochs of the training; near 0 means informative. Dimensions "
+            "that are informative after the last epoch are coloured, the others grey; the numbers at the right are "
+            "the dimensions."
+        ),
+        heads=("epoch", "dimension", f"mean_{score.replace(' ', '_')}"),
+        rows=lambda: ((epoch.epoch, k, value) for epoch in epochs for k, value in enumerate(progress.scores(epoch))),
+        draw=lambda: _p_figure(epochs),
+    )
+
+
+def _p_figure(epochs: Sequence[EpochRecord]) -> Figure:
     from matplotlib.figure import Figure
 
     name = progress.score_name(epochs)
-    label = "mean p (near 0 = informative)" if name == "p" else "mean posterior variance (near 0 = informative)"
     histories = list(zip(*(progress.scores(epoch) for epoch in epochs), strict=True))
     finite = [v for line in histories for v in line if math.isfinite(v)]
     top = 1.0 if name == "p" else max([1.0, *finite])
     chosen = sorted(progress.informative(epochs[-1]))
-    with style():
-        figure = Figure(figsize=(7.2, 3.9))
-        axes = figure.add_axes((0.085, 0.13, 0.68, 0.83))
-        looks: dict[int, dict[str, Any]] = {k: {"color": FAINT, "linewidth": 1.0} for k in range(len(histories))}
-        for i, k in enumerate(chosen):
-            dashes = _DASHES[i // len(COLOURS) % len(_DASHES)]
-            looks[k] = {"color": COLOURS[i % len(COLOURS)], "linestyle": dashes, "zorder": 3}
-        xs = [epoch.epoch for epoch in epochs]
-        marker: dict[str, Any] = {"marker": "o", "markersize": 4} if len(xs) == 1 else {}
-        for k, line in enumerate(histories):
-            axes.plot(xs, _gaps(line), **looks[k], **marker)
-        _epoch_axis(axes)
-        axes.set_ylim(-0.02 * top, 1.02 * top)
-        axes.set_ylabel(label)
-        ends = {k: line[-1] / top for k, line in enumerate(histories) if math.isfinite(line[-1])}
-        _label_ends(axes, ends, {k: looks[k]["color"] for k in chosen}, top)
-        return svg_of(figure, f"{label} of each dimension over epochs of {plain(run.name)}")
+    figure = Figure(figsize=(7.2, 3.9))
+    axes = figure.add_axes((0.085, 0.13, 0.68, 0.83))
+    looks: dict[int, dict[str, Any]] = {k: {"color": FAINT, "linewidth": 1.0} for k in range(len(histories))}
+    for i, k in enumerate(chosen):
+        dashes = _DASHES[i // len(COLOURS) % len(_DASHES)]
+        looks[k] = {"color": COLOURS[i % len(COLOURS)], "linestyle": dashes, "zorder": 3}
+    xs = [epoch.epoch for epoch in epochs]
+    marker: dict[str, Any] = {"marker": "o", "markersize": 4} if len(xs) == 1 else {}
+    for k, line in enumerate(histories):
+        axes.plot(xs, _gaps(line), **looks[k], **marker)
+    _epoch_axis(axes)
+    axes.set_ylim(-0.02 * top, 1.02 * top)
+    axes.set_ylabel(f"mean {name} (near 0 = informative)")
+    ends = {k: line[-1] / top for k, line in enumerate(histories) if math.isfinite(line[-1])}
+    _label_ends(axes, ends, {k: looks[k]["color"] for k in chosen}, top)
+    return figure
 
 
 def loss_over_epochs(run: NamedRun) -> str:
@@ -72,27 +96,51 @@ def loss_over_epochs(run: NamedRun) -> str:
     Returns:
         SVG text; empty where the run has no epoch.
     """
+    return for_page(loss_drawing(run))
+
+
+def loss_drawing(run: NamedRun) -> Drawing | None:
+    """The figure of `loss_over_epochs`; None where the run has no epoch."""
     epochs = run.record.epochs
     if not epochs:
-        return ""
+        return None
+    return Drawing(
+        name="losses",
+        label=f"Distortion and rate over epochs of {plain(run.name)}",
+        caption=(
+            "Distortion (negative log-likelihood, its constant included) and rate (the objective's bound on the KL to "
+            "the prior) in nats, means over images, over the epochs of the training; dashed on held-out images."
+        ),
+        heads=("epoch", *(f"{part}_{name}" for name in _PARTS for part in ("training", "held_out"))),
+        rows=lambda: ((epoch.epoch, *_losses(epoch)) for epoch in epochs),
+        draw=lambda: _loss_figure(epochs),
+    )
+
+
+def _losses(epoch: EpochRecord) -> Iterator[float | None]:
+    for name in _PARTS:
+        yield getattr(epoch.train, name)
+        yield None if epoch.held_out is None else getattr(epoch.held_out, name)
+
+
+def _loss_figure(epochs: Sequence[EpochRecord]) -> Figure:
     from matplotlib.figure import Figure
 
     xs = [epoch.epoch for epoch in epochs]
-    with style():
-        figure = Figure(figsize=(7.2, 3.1), layout="constrained")
-        for axes, name in zip(figure.subplots(1, 2), ("distortion", "rate"), strict=True):
-            train = [getattr(epoch.train, name) for epoch in epochs]
-            held_out = [math.nan if e.held_out is None else getattr(e.held_out, name) for e in epochs]
-            marker = "o" if len(xs) == 1 else ""
-            axes.plot(xs, _gaps(train), color=COLOURS[0], marker=marker, label="training")
-            if any(math.isfinite(value) for value in held_out):
-                look = {"color": COLOURS[1], "linestyle": "dashed", "marker": marker}
-                axes.plot(xs, _gaps(held_out), label="held out", **look)
-            _epoch_axis(axes)
-            axes.set_ylabel(f"{name}, nats" + _log_scale(axes, [*train, *held_out]))
-        handles, names = axes.get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside upper right", ncols=2, frameon=False)
-        return svg_of(figure, f"Distortion and rate over epochs of {plain(run.name)}")
+    figure = Figure(figsize=(7.2, 3.1), layout="constrained")
+    for axes, name in zip(figure.subplots(1, 2), _PARTS, strict=True):
+        train = [getattr(epoch.train, name) for epoch in epochs]
+        held_out = [math.nan if e.held_out is None else getattr(e.held_out, name) for e in epochs]
+        marker = "o" if len(xs) == 1 else ""
+        axes.plot(xs, _gaps(train), color=COLOURS[0], marker=marker, label="training")
+        if any(math.isfinite(value) for value in held_out):
+            look = {"color": COLOURS[1], "linestyle": "dashed", "marker": marker}
+            axes.plot(xs, _gaps(held_out), label="held out", **look)
+        _epoch_axis(axes)
+        axes.set_ylabel(f"{name}, nats" + _log_scale(axes, [*train, *held_out]))
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper right", ncols=2, frameon=False)
+    return figure
 
 
 def _epoch_axis(axes: Axes) -> None:

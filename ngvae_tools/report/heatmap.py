@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ngvae_tools.analysis.covariance import DEGENERATE
-from ngvae_tools.report.svg import INK, style, svg_of
+from ngvae_tools.report.drawing import Cell, Drawing, for_page
+from ngvae_tools.report.svg import INK
 from ngvae_tools.report.words import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -57,12 +58,22 @@ def covariance_heatmap(records: Sequence[AnalysisRecord], names: Sequence[str] |
     Returns:
         SVG text; empty where no record has a covariance.
     """
-    return _page_heatmap(records, names, scaled_covariance, "Heat map of the scaled covariance of mu")
+    return for_page(covariance_drawing(records, names))
 
 
 def correlation_heatmap(records: Sequence[AnalysisRecord], names: Sequence[str] | None = None) -> str:
     """Correlation of mu of each record, with the arguments, panels and colours of `covariance_heatmap`, as SVG."""
-    return _page_heatmap(records, names, correlation, "Heat map of the correlation of mu")
+    return for_page(correlation_drawing(records, names))
+
+
+def covariance_drawing(records: Sequence[AnalysisRecord], names: Sequence[str] | None = None) -> Drawing | None:
+    """The figure of `covariance_heatmap`; its numbers are the covariance of the record and what is drawn of it."""
+    return _drawing("covariance", "scaled covariance", CAPTION, _titled(records, names), scaled_covariance)
+
+
+def correlation_drawing(records: Sequence[AnalysisRecord], names: Sequence[str] | None = None) -> Drawing | None:
+    """The figure of `correlation_heatmap`; its numbers have no value where a dimension is constant."""
+    return _drawing("correlation", "correlation", CORRELATION_CAPTION, _titled(records, names), correlation)
 
 
 def scaled_covariance(record: AnalysisRecord) -> Array:
@@ -77,24 +88,41 @@ def correlation(record: AnalysisRecord) -> Array:
     scaled = scaled_covariance(record)
     varies = scaled.diagonal() > DEGENERATE
     deviation = np.sqrt(np.where(varies, scaled.diagonal(), np.nan))
-    return np.clip(scaled / np.outer(deviation, deviation), -1.0, 1.0)
+    return np.asarray(np.clip(scaled / np.outer(deviation, deviation), -1.0, 1.0))
 
 
-def _page_heatmap(
-    records: Sequence[AnalysisRecord],
-    names: Sequence[str] | None,
-    values: Callable[[AnalysisRecord], Array],
-    label: str,
-) -> str:
+Titled = list[tuple["AnalysisRecord", str]]
+"""Records that have a covariance, each with its title."""
+
+
+def _titled(records: Sequence[AnalysisRecord], names: Sequence[str] | None) -> Titled:
     titles = names or [f"{r.model.family}, K = {r.model.latent_dim}" for r in records]
-    shown = [(r, title) for r, title in zip(records, titles, strict=True) if r.covariance is not None]
+    return [(r, plain(title)) for r, title in zip(records, titles, strict=True) if r.covariance is not None]
+
+
+def _drawing(
+    name: str, shows: str, caption: str, shown: Titled, values: Callable[[AnalysisRecord], Array]
+) -> Drawing | None:
     if not shown:
-        return ""
-    with style():
-        return svg_of(_heatmaps(shown, values), f"{label}: " + ", ".join(plain(t) for _, t in shown))
+        return None
+    return Drawing(
+        name=name,
+        label=f"Heat map of the {shows} of mu: " + ", ".join(title for _, title in shown),
+        caption=caption,
+        heads=("analysis", "dimension_a", "dimension_b", "covariance", shows.replace(" ", "_")),
+        rows=lambda: (row for record, title in shown for row in _cells(record, title, values(record))),
+        draw=lambda: _heatmaps(shown, values),
+    )
 
 
-def _heatmaps(shown: Sequence[tuple[AnalysisRecord, str]], values: Callable[[AnalysisRecord], Array]) -> Figure:
+def _cells(record: AnalysisRecord, title: str, drawn: Array) -> Iterator[tuple[Cell, ...]]:
+    assert record.covariance is not None
+    for a, row in enumerate(record.covariance):
+        for b, value in enumerate(row):
+            yield title, a, b, value, None if np.isnan(drawn[a, b]) else float(drawn[a, b])
+
+
+def _heatmaps(shown: Titled, values: Callable[[AnalysisRecord], Array]) -> Figure:
     from matplotlib.figure import Figure
 
     columns = min(2, len(shown))
@@ -125,7 +153,7 @@ def _panel(axes: Axes, values: Array, chosen: Sequence[int], title: str) -> Axes
     common: dict[str, Any] = {"linestyle": "none", "color": INK, "markersize": size, "clip_on": False}
     axes.plot(chosen, [edge] * len(chosen), marker="v", transform=axes.get_xaxis_transform(), **common)
     axes.plot([edge] * len(chosen), chosen, marker="<", transform=axes.get_yaxis_transform(), **common)
-    axes.set_title(_short(plain(title)), pad=9)
+    axes.set_title(_short(title), pad=9)
     axes.set_xlabel("dimension")
     axes.set_ylabel("dimension")
     return image
@@ -137,31 +165,50 @@ def factor_heatmap(supervised: Supervised) -> str:
     Returns:
         SVG text; empty without factors.
     """
-    values = np.asarray(supervised.information, dtype=np.float64)
-    if values.size == 0:
-        return ""
+    return for_page(factor_drawing(supervised))
+
+
+def factor_drawing(supervised: Supervised) -> Drawing | None:
+    """The figure of `factor_heatmap`; None without factors."""
+    names = [plain(factor.name) for factor in supervised.factors]
+    if np.size(supervised.information) == 0:
+        return None
+    return Drawing(
+        name="factors",
+        label="Heat map of the information of each dimension on each factor",
+        caption=FACTOR_CAPTION,
+        heads=("factor", "dimension", "information_nats"),
+        rows=lambda: (
+            (name, k, value)
+            for name, row in zip(names, supervised.information, strict=True)
+            for k, value in enumerate(row)
+        ),
+        draw=lambda: _factor_figure(names, np.asarray(supervised.information, dtype=np.float64)),
+    )
+
+
+def _factor_figure(names: Sequence[str], values: Array) -> Figure:
     from matplotlib.figure import Figure
 
     factors, dim = values.shape
     top = values.max()
-    with style():
-        width = min(max(0.48 * dim, 2.0), 9.0) + 2.2
-        figure = Figure(figsize=(width, 0.42 * factors + 1.1), layout="constrained")
-        axes = figure.add_subplot()
-        image = axes.imshow(values, cmap="Blues", vmin=0, vmax=top or 1.0, interpolation="none", aspect="auto")
-        axes.set_xticks(range(0, dim, math.ceil(dim / 25)))
-        axes.set_yticks(range(factors), [_short(plain(factor.name), 20) for factor in supervised.factors])
-        axes.tick_params(length=2, labelsize=9)
-        axes.spines[:].set_visible(False)
-        axes.set_xlabel("dimension")
-        if dim <= _NUMBERED:
-            for (row, column), value in np.ndenumerate(values):
-                # On these blues, dark text is read up to the middle of the scale and white text above.
-                tone = "#101418" if value <= 0.55 * top else "#fdfdfd"
-                axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7.5, color=tone)
-        bar = figure.colorbar(image, ax=axes, label="nats", shrink=0.9)
-        bar.outline.set_visible(False)
-        return svg_of(figure, "Heat map of the information of each dimension on each factor")
+    width = min(max(0.48 * dim, 2.0), 9.0) + 2.2
+    figure = Figure(figsize=(width, 0.42 * factors + 1.1), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=top or 1.0, interpolation="none", aspect="auto")
+    axes.set_xticks(range(0, dim, math.ceil(dim / 25)))
+    axes.set_yticks(range(factors), [_short(name, 20) for name in names])
+    axes.tick_params(length=2, labelsize=9)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("dimension")
+    if dim <= _NUMBERED:
+        for (row, column), value in np.ndenumerate(values):
+            # On these blues, dark text is read up to the middle of the scale and white text above.
+            tone = "#101418" if value <= 0.55 * top else "#fdfdfd"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7.5, color=tone)
+    bar = figure.colorbar(image, ax=axes, label="nats", shrink=0.9)
+    bar.outline.set_visible(False)
+    return figure
 
 
 def _short(title: str, most: int = 36) -> str:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ngvae_tools.files import replacing, write_text
-from ngvae_tools.report.svg import COLOURS, INK, style, svg_of
+from ngvae_tools.report.drawing import Cell, Drawing, for_page
+from ngvae_tools.report.svg import COLOURS, INK, style
 from ngvae_tools.report.sweep_words import headline
 from ngvae_tools.sweep_record import PNG_NAME, SVG_NAME
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ngvae_tools.sweep_record import SweepRecord
+    from ngvae_tools.sweep_record import SweepRecord, Trial
 
 _ROOM = 1.12
 """The axis of sigma goes so much farther than the outermost levels, as a factor."""
@@ -44,8 +46,37 @@ def write_figures(record: SweepRecord, folder: Path) -> None:
 
 def sweep_svg(record: SweepRecord) -> str:
     """The figure as SVG text."""
-    with style():
-        return svg_of(_figure(record), f"Number of informative dimensions against sigma. {headline(record)}")
+    return for_page(sweep_drawing(record))
+
+
+def sweep_drawing(record: SweepRecord) -> Drawing:
+    """The figure of a sweep; a row of its numbers says what was drawn of one training."""
+    return Drawing(
+        name="sweep",
+        label=f"Number of informative dimensions against sigma. {headline(record)}",
+        caption=CAPTION,
+        heads=("sigma", "seed", "stands_for_level", "quantity", "dimension", "informative", "value", "low", "high"),
+        rows=lambda: (
+            (level.sigma, trial.seed, i == level.best, *row)
+            for level in record.levels
+            for i, trial in enumerate(level.trials)
+            for row in _drawn(trial, record.rule, kept=i == level.best)
+        ),
+        draw=lambda: _figure(record),
+    )
+
+
+def _drawn(trial: Trial, rule: str, *, kept: bool) -> Iterator[tuple[Cell, ...]]:
+    """Counts of every training; what else is drawn only of the one that stands for its level."""
+    for name in dict.fromkeys((rule, "information") if kept else (rule,)):
+        if name in trial.counts:
+            yield f"count by {name}", None, None, trial.counts[name], None, None
+    if not kept:
+        return
+    if trial.two_nn is not None and trial.two_nn_interval is not None:
+        yield "intrinsic dimension (TwoNN)", None, None, trial.two_nn, *trial.two_nn_interval
+    for k, value in enumerate(trial.information or ()):
+        yield "information, nats", k, k in trial.informative, value, None, None
 
 
 def _figure(record: SweepRecord) -> Figure:
