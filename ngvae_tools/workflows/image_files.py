@@ -118,49 +118,6 @@ def _write_png(folder: Path, image: npt.NDArray[np.uint8], identifier: bytes | i
     )
 
 
-@contextmanager
-def _replacing_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield a new folder beside `path`; it becomes `path` when the block ends well, else it is removed."""
-    path = path.absolute()
-    old = path.with_name(f"{path.name}.old")
-    with output_errors(path):
-        if path.exists():
-            _check_replaceable(path, overwrite=overwrite)
-        if old.exists():
-            raise OutputError(
-                f"{old} is in the way", expected="an unused name", found="a folder", remedy="move it away first"
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A name of its own: a folder that is there, whatever it is called, belongs to somebody.
-        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-    try:
-        with output_errors(path):
-            part.chmod(0o755)
-            yield part
-            flush_to_disk(part)
-            if path.exists():
-                path.rename(old)
-                try:
-                    part.rename(path)
-                except BaseException:
-                    old.rename(path)
-                    raise
-                _remove(old)
-            else:
-                part.rename(path)
-            flush_to_disk(path.parent)
-    finally:
-        with suppress(OSError):
-            _remove(part)
-
-
-def _remove(folder: Path) -> None:
-    if folder.is_symlink() or folder.is_file():
-        folder.unlink()
-    elif folder.exists():
-        shutil.rmtree(folder)
-
-
 def _check_replaceable(path: Path, *, overwrite: bool) -> None:
     """Only a folder of PNGs is replaced: --overwrite with a wrong name must not remove anything else."""
     found = "a file" if path.is_symlink() or not path.is_dir() else None
