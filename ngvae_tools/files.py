@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +69,57 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path, check: Callable[[Path], None]) -> Iterator[Path]:
+    """Yield a new folder beside `path`; it becomes `path` when the block ends well, else it is removed.
+
+    Args:
+        path: The folder to make, or to replace as a whole.
+        check: Called with `path` where something is there; raises unless that may be replaced.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    path = path.absolute()
+    with output_errors(path):
+        if path.exists() or path.is_symlink():
+            check(path)
+        old = path.with_name(f"{path.name}.old")
+        if old.exists():
+            raise OutputError(
+                f"{old} is in the way", expected="an unused name", found="a folder", remedy="move it away first"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A name of its own: a folder that is there, whatever it is called, belongs to somebody.
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    try:
+        with output_errors(path):
+            part.chmod(0o755)
+            yield part
+            flush_to_disk(part)
+            if path.exists():
+                path.rename(old)
+                try:
+                    part.rename(path)
+                except BaseException:
+                    old.rename(path)
+                    raise
+                _remove(old)
+            else:
+                part.rename(path)
+            flush_to_disk(path.parent)
+    finally:
+        with suppress(OSError):
+            _remove(part)
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
 
 
 class FileBytes:

@@ -22,6 +22,10 @@ def command(
     html: Annotated[
         Path | None, typer.Option(help="Write one self-contained page, and print the headlines only.", metavar="FILE")
     ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(help="Make a folder with every figure as SVG, PNG and CSV, for papers.", metavar="DIR"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, nothing else.")] = False,
     every: Annotated[
         bool, typer.Option("--every", help="Show every analysis in full, every dimension, statistic and interval.")
@@ -30,10 +34,10 @@ def command(
         bool, typer.Option("--samples", help="Show covariance metrics of samples of the posterior too.")
     ] = False,
     data: Annotated[
-        str | None, typer.Option(help="The images analysed, for the page [default: where the record says].")
+        str | None, typer.Option(help="The images analysed, for page and figures [default: where the record says].")
     ] = None,
     decoder: Annotated[
-        Path | None, typer.Option(help="Decoder (ONNX) or run, for the page [default: as the record says].")
+        Path | None, typer.Option(help="Decoder (ONNX) or run, for the same [default: as the record says].")
     ] = None,
     method: Annotated[
         Literal["pca", "umap"], typer.Option("--map", help="Map of the latents; umap needs the extra of that name.")
@@ -49,11 +53,13 @@ def command(
     terminal = Terminal(context, quiet=quiet, log_file=log_file)
     from ngvae_tools.report.document import as_json as to_json
     from ngvae_tools.report.terminal import headlines, render
+    from ngvae_tools.report.words import plural
     from ngvae_tools.workflows.report import report
 
     found = report(
         sources or None,
         html=html,
+        figures=figures,
         overwrite=overwrite,
         data=data,
         decoder=decoder,
@@ -66,11 +72,21 @@ def command(
         terminal.say(f"Note: {note}")
     if as_json:
         print(to_json(found), end="")
-    elif html is not None:
+    elif html is not None or figures is not None:
         terminal.show(headlines(found))
     else:
         terminal.show(render(found, every=every, samples=samples))
     if html is not None:
         terminal.say(f"Wrote {html}. Next: open it in a browser.")
-    else:
+    if figures is not None:
+        from ngvae_tools.report.figure_files import LIST_NAME, figures_of
+
+        names = [file.name for file in figures_of(found)]
+        terminal.say(
+            f"Wrote {plural(len(names), 'figure', 'figures')} to {figures}, each as SVG, PNG and CSV: "
+            f"{', '.join(names)}. {LIST_NAME} has their captions."
+            if names
+            else f"Wrote no figure to {figures}: nothing has data to draw yet."
+        )
+    if html is None and figures is None:
         terminal.next("report", *(sources or []), "--html", "report.html")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ngvae_tools.errors import OutputError, RecordError
-from ngvae_tools.files import deferring_errors, flush_to_disk, output_errors, replacing
+from ngvae_tools.files import deferring_errors, replacing, replacing_folder
 
 HDF5_ENDINGS = (".h5", ".hdf5")
 
@@ -71,7 +68,7 @@ def write_folder(path: Path, blocks: Blocks, *, overwrite: bool) -> None:
         OutputError: The folder cannot be written, or holds something else than such images.
         RecordError: An identifier would name a place outside the folder, or the place of another image.
     """
-    with _replacing_folder(path, overwrite=overwrite) as part:
+    with replacing_folder(path, lambda there: _check_replaceable(there, overwrite=overwrite)) as part:
         for block, identifiers in blocks:
             for image, identifier in zip(to_bytes(block), identifiers.tolist(), strict=True):
                 _write_png(part, image, identifier)

@@ -20,19 +20,21 @@ def report(
     sources: Sequence[str | os.PathLike[str]] | None = None,
     *,
     html: str | os.PathLike[str] | None = None,
+    figures: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     data: str | os.PathLike[str] | None = None,
     decoder: str | os.PathLike[str] | None = None,
     device: str = "auto",
     method: Method = "pca",
 ) -> Sources:
-    """Read analyses and training runs, match the dimensions of analyses of the same data, and write a page where asked.
+    """Read analyses and training runs, match the dimensions of analyses of the same data, and write page and figures.
 
     Args:
         sources: Output folders of select-latents and run folders; every one below the current folder by default.
         html: The page to write.
-        overwrite: Replace a page that is there.
-        data: The data set that analyses are of, where their records do not say; for the images on the page.
+        figures: The folder to make, with every figure as SVG, PNG and CSV.
+        overwrite: Replace a page, or a folder of figures, that is there.
+        data: The data set that analyses are of, where their records do not say; for the images shown.
         decoder: The decoder of analyses, or the folder of its run; the same.
         device: Where decoders run: `auto`, `cpu` or `cuda`.
         method: How the map of the latents is made: `pca`, or `umap` with the extra of that name.
@@ -41,13 +43,18 @@ def report(
         ContractError: The decoder cannot be used, or belongs to none of the analyses.
         DatasetError: The data set cannot be used, or none of the analyses is of it.
         MissingDependencyError: A package that a decoder or the map needs is not installed.
-        OptionError: Data or a decoder are named, but no page is asked for, or there is no analysis.
-        OutputError: The page exists or cannot be written.
+        OptionError: Data or a decoder are named, but neither page nor figures, or there is no analysis.
+        OutputError: The page or the folder exists or cannot be written.
         RecordError: A source cannot be read, or there is none.
     """
-    _check_options(data=data, decoder=decoder, method=method, shown=html is not None)
+    shown = html is not None or figures is not None
+    _check_options(data=data, decoder=decoder, method=method, shown=shown)
     if html is not None:
         refuse_existing(Path(html), overwrite=overwrite, found="something of that name")
+    if figures is not None:
+        from ngvae_tools.report.figure_files import refuse_figures
+
+        refuse_figures(Path(figures), overwrite=overwrite)
     found = open_sources([Path(source) for source in sources]) if sources else find_sources(Path())
     seen = [named.record.data.fingerprint for named in found.analyses]
     # Analyses that were named are matched, or told why not; among those found, only those of the same data.
@@ -55,13 +62,19 @@ def report(
         from ngvae_tools.workflows.stability import stability
 
         found = dataclasses.replace(found, stability=stability(found.analyses))
-    if html is not None:
-        from ngvae_tools.report.html import write_html
+    if shown:
         from ngvae_tools.workflows.pictures import gather_all
 
         analyses = gather_all(found.analyses, data=data, decoder=decoder, device=device, method=method)
         found = dataclasses.replace(found, analyses=analyses)
+    if html is not None:
+        from ngvae_tools.report.html import write_html
+
         write_html(found, Path(html))
+    if figures is not None:
+        from ngvae_tools.report.figure_files import write_figures
+
+        write_figures(found, Path(figures), overwrite=overwrite)
     return found
 
 
@@ -71,7 +84,7 @@ def _check_options(*, data: object, decoder: object, method: Method, shown: bool
         if given and not shown:
             raise OptionError(
                 f"{option} is for images",
-                expected="a page to show them on",
+                expected="a page or figures to show them on",
                 found="none",
-                remedy="pass --html FILE, or leave the option out",
+                remedy="pass --html FILE or --figures DIR, or leave the option out",
             )
