@@ -69,7 +69,7 @@ def _information_figure(rows: Sequence[DimensionStatistics]) -> Figure:
             low, high = row.information - row.information_error, row.information + row.information_error
         if low is not None and high is not None:
             axes.plot([place, place], [low, high], color=INK, linewidth=1.0, marker="_", markersize=4)
-    _dimension_axis(axes, [row.index for row in rows])
+    _dimension_axis(axes, [row.index for row in rows], "dimensions, most information first")
     axes.axhline(0, color=FAINT, linewidth=0.8)
     axes.set_ylabel("information, nats")
     axes.legend(frameon=False)
@@ -107,18 +107,18 @@ def _storage_figure(dimensions: Sequence[int], bits: Sequence[float], entropy: S
     axes.hlines(
         entropy, [low for low, _ in ends], [high for _, high in ends], color=INK, linewidth=1.6, label="entropy"
     )
-    _dimension_axis(axes, dimensions)
+    _dimension_axis(axes, dimensions, "dimensions, in the order of their columns")
     axes.set_ylabel("bits a value")
     figure.legend(loc="outside upper right", ncols=2, frameon=False)
     return figure
 
 
-def _dimension_axis(axes: Axes, dimensions: Sequence[int]) -> None:
+def _dimension_axis(axes: Axes, dimensions: Sequence[int], unnamed: str) -> None:
     named = len(dimensions) <= _NAMED
     axes.set_xticks(range(len(dimensions)) if named else [], [str(k) for k in dimensions] if named else [])
     axes.tick_params(axis="x", length=0, labelsize=9 if len(dimensions) <= 20 else 7)
     axes.set_xlim(-0.7, len(dimensions) - 0.3)
-    axes.set_xlabel("dimension" if named else "dimensions, in the order of the table")
+    axes.set_xlabel("dimension" if named else unnamed)
     axes.grid(axis="y", alpha=0.35, linewidth=0.6)
 
 
@@ -152,12 +152,11 @@ def _p_histograms_figure(rows: Sequence[DimensionStatistics]) -> Figure:
 
     columns = min(4, math.ceil(len(rows) / 5))
     lines = math.ceil(len(rows) / columns)
-    height = 0.62 + lines * (0.42 if lines <= 16 else 0.24)
-    figure = Figure(figsize=(1.2 + 1.5 * columns, height))
+    height, width = 0.62 + lines * (0.42 if lines <= 16 else 0.24), 0.45 + 1.55 * columns
+    figure = Figure(figsize=(width, height))
     for column in range(columns):
-        left = (0.5 + column * (figure.get_figwidth() - 0.5) / columns) / figure.get_figwidth()
-        width = (figure.get_figwidth() - 0.5) / columns - 0.55
-        axes = figure.add_axes((left, 0.5 / height, width / figure.get_figwidth(), 1 - 0.56 / height))
+        left, room = 0.7 + 1.55 * column, 1.2
+        axes = figure.add_axes((left / width, 0.5 / height, room / width, 1 - 0.56 / height))
         shown = rows[column * lines : (column + 1) * lines]
         for place, row in enumerate(shown):
             counts = row.p_histogram or ()

@@ -72,13 +72,13 @@ def _thresholds_figure(shown: Sequence[Selection]) -> Figure:
 
     columns = min(_COLUMNS, len(shown))
     lines = math.ceil(len(shown) / columns)
-    width, height = 2.9 * columns + 0.3, 2.2 * lines
+    width, height = 2.3 * columns + 0.3, 2.2 * lines
     figure = Figure(figsize=(width, height))
     for place, rule in enumerate(shown):
         line, column = divmod(place, columns)
-        left, bottom = 0.6 + 2.9 * column, height - 2.2 * (line + 1) + 0.4
+        left, bottom = 0.6 + 2.3 * column, height - 2.2 * (line + 1) + 0.4
         # Places of our own: a layout engine would take most of the page's time.
-        axes = figure.add_axes((left / width, bottom / height, 2.45 / width, 1.5 / height))
+        axes = figure.add_axes((left / width, bottom / height, 1.85 / width, 1.5 / height))
         _steps(axes, rule)
         if column == 0:
             axes.set_ylabel("count")

@@ -40,7 +40,7 @@ FACTOR_CAPTION = (
     "Information I(z; factor) between each dimension and each factor, in nats. Disentangled: one dark cell a column."
 )
 
-_PANEL = 3.4  # inches
+_PANEL = 3.15  # inches; two and their scale are as wide as a page
 
 _NUMBERED = 20  # dimensions whose cells are wide enough for a number
 
@@ -192,7 +192,7 @@ def _factor_figure(names: Sequence[str], values: Array) -> Figure:
 
     factors, dim = values.shape
     top = values.max()
-    width = min(max(0.48 * dim, 2.0), 9.0) + 2.2
+    width = min(max(0.48 * dim, 2.0), 5.0) + 2.2
     figure = Figure(figsize=(width, 0.42 * factors + 1.1), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(values, cmap="Blues", vmin=0, vmax=top or 1.0, interpolation="none", aspect="auto")
@@ -205,7 +205,9 @@ def _factor_figure(names: Sequence[str], values: Array) -> Figure:
         for (row, column), value in np.ndenumerate(values):
             # On these blues, dark text is read up to the middle of the scale and white text above.
             tone = "#101418" if value <= 0.55 * top else "#fdfdfd"
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7.5, color=tone)
+            axes.text(
+                column, row, f"{value:.2f}", ha="center", va="center", fontsize=7.5 if dim <= 12 else 6.5, color=tone
+            )
     bar = figure.colorbar(image, ax=axes, label="nats", shrink=0.9)
     bar.outline.set_visible(False)
     return figure

@@ -21,19 +21,22 @@ if TYPE_CHECKING:
 
 _WIDTH = 7.2  # inches
 
-_ACROSS = 8
+_SPACE = 0.06  # inches between images
+
+_ACROSS = 10
 """Originals side by side."""
 
-_SHOWN = 8
-"""Frames of a traversal side by side, and extremes at either end together, at most."""
+_FRAMES = 11
+"""Frames of a traversal side by side."""
+
+_EXTREMES = 5
+"""Images at either end of a dimension."""
+
+_ROWS = 14
+"""Dimensions that fit on a printed page; the numbers hold all."""
 
 _PANELS = 6
 """Colourings of the map that are drawn; the numbers hold all."""
-
-_CLASSES = 8
-"""Classes of a colouring that have a marker each; more are coloured alone."""
-
-_MARKERS = "os^DvP*X"
 
 
 def picture_drawings(pictures: Pictures | None) -> list[Drawing]:
@@ -69,7 +72,7 @@ def _reconstructions(found: Reconstructed) -> Drawing:
 def _reconstructions_figure(found: Reconstructed) -> Figure:
     across = min(_ACROSS, len(found.names))
     lines = math.ceil(len(found.names) / across)
-    sheet = _Sheet(across, 2 * lines, found.originals.shape[1:3], left=0.85, under=0.1)
+    sheet = _Sheet(across, [0.0, 0.2] * lines, found.originals.shape[1:3], left=0.85)
     for place, (original, decoded) in enumerate(zip(found.originals, found.decoded, strict=True)):
         line, column = divmod(place, across)
         sheet.image(column, 2 * line, original)
@@ -83,13 +86,15 @@ def _reconstructions_figure(found: Reconstructed) -> Figure:
 
 def _traversals(pictures: Pictures) -> Drawing:
     rows = sorted(pictures.traversals, key=lambda row: not row.informative)
+    others = [row for row in rows if not row.informative][:3]
+    shown = [row for row in rows if row.informative][: _ROWS - len(others)] + others
     held = f"as they are for the image {plain(pictures.base)}" if pictures.base else "at their mean"
     return Drawing(
         name="traversals",
         label="Images decoded as one dimension at a time moves",
         caption=(
             f"A row a dimension: images decoded as this one alone moves, all others held {held}; the value below each. "
-            "Uninformative dimensions come last."
+            "Uninformative dimensions, in brackets, come last." + _left_out(len(shown), len(rows))
         ),
         heads=("dimension", "informative", "value", "change"),
         rows=lambda: (
@@ -97,13 +102,13 @@ def _traversals(pictures: Pictures) -> Drawing:
             for row in rows
             for numbers in zip(row.values, row.change, strict=True)
         ),
-        draw=lambda: _traversals_figure(rows),
+        draw=lambda: _traversals_figure(shown),
     )
 
 
 def _traversals_figure(rows: Sequence[Traversal]) -> Figure:
-    across = min(_SHOWN + 1, max(len(row.values) for row in rows))
-    sheet = _Sheet(across, len(rows), rows[0].frames.shape[1:3], left=0.55, under=0.13)
+    across = min(_FRAMES, max(len(row.values) for row in rows))
+    sheet = _Sheet(across, [0.13] * len(rows), rows[0].frames.shape[1:3], left=0.55)
     for line, row in enumerate(rows):
         for column, i in enumerate(_spread(len(row.values), across)):
             sheet.image(column, line, row.frames[i])
@@ -123,12 +128,16 @@ def _extremes(found: Sequence[Extremes]) -> Drawing:
         label="Images with the least and the largest values of each dimension",
         caption=(
             "A row a dimension: at the left the images with its least values, at the right those with its largest, of "
-            "all images; the value of mu below each."
+            "all images; the value of mu below each." + _left_out(min(len(found), _ROWS), len(found))
         ),
         heads=("dimension", "end", "image", "value"),
         rows=lambda: (cells for row in found for cells in _ends(row)),
-        draw=lambda: _extremes_figure(found),
+        draw=lambda: _extremes_figure(found[:_ROWS]),
     )
+
+
+def _left_out(shown: int, count: int) -> str:
+    return "" if shown == count else f" {shown} of {count} dimensions are drawn; the numbers hold all."
 
 
 def _ends(row: Extremes) -> Iterator[tuple[Cell, ...]]:
@@ -138,9 +147,9 @@ def _ends(row: Extremes) -> Iterator[tuple[Cell, ...]]:
 
 
 def _extremes_figure(found: Sequence[Extremes]) -> Figure:
-    half = min(_SHOWN // 2, max(max(len(row.low_values), len(row.high_values)) for row in found))
+    half = min(_EXTREMES, max(max(len(row.low_values), len(row.high_values)) for row in found))
     shape = (found[0].low_images if len(found[0].low_images) else found[0].high_images).shape[1:3]
-    sheet = _Sheet(2 * half, len(found), shape, left=0.55, under=0.13, gap=0.22)
+    sheet = _Sheet(2 * half, [0.13] * len(found), shape, left=0.55, gap=0.22)
     for line, row in enumerate(found):
         # The very least are first, the very largest last.
         lows = list(zip(row.low_values, row.low_images, strict=True))[:half]
@@ -157,31 +166,29 @@ class _Sheet:
 
     Args:
         across: Images in a row.
-        lines: Rows.
+        under: Room below each row, inches.
         shape: Height and width of an image.
         left: Room for what stands beside a row, inches.
-        under: Room for what stands below an image, inches.
         gap: Room in the middle of a row, inches.
     """
 
     def __init__(
-        self, across: int, lines: int, shape: tuple[int, ...], *, left: float, under: float, gap: float = 0.0
+        self, across: int, under: Sequence[float], shape: tuple[int, ...], *, left: float, gap: float = 0.0
     ) -> None:
         from matplotlib.figure import Figure
 
-        space = 0.06
-        self._wide = min((_WIDTH - left - gap) / across - space, 0.95)
+        self._wide = min((_WIDTH - left - gap) / across - _SPACE, 0.95)
         self._high = self._wide * shape[0] / shape[1]
         self._across, self._left, self._gap = across, left, gap
-        self._pitch = (self._wide + space, self._high + under + space)
-        width, height = left + gap + across * self._pitch[0], lines * self._pitch[1] + 0.04
-        self.figure = Figure(figsize=(width, height))
-        self._axes = self.figure.add_axes((0.0, 0.0, 1.0, 1.0), xlim=(0, width), ylim=(height, 0))
+        self._tops = [_SPACE, *(_SPACE + np.cumsum([self._high + room + _SPACE for room in under]))]
+        width = left + gap + across * (self._wide + _SPACE)
+        self.figure = Figure(figsize=(width, self._tops[-1]))
+        self._axes = self.figure.add_axes((0.0, 0.0, 1.0, 1.0), xlim=(0, width), ylim=(self._tops[-1], 0))
         self._axes.set_axis_off()
 
     def _corner(self, column: int, line: int) -> tuple[float, float]:
         gap = self._gap if 2 * column >= self._across else 0.0
-        return self._left + column * self._pitch[0] + gap, line * self._pitch[1] + 0.04
+        return self._left + column * (self._wide + _SPACE) + gap, self._tops[line]
 
     def image(self, column: int, line: int, image: Bytes) -> None:
         """Show an image, shape (h, w, c)."""
@@ -226,11 +233,11 @@ def _map_figure(found: LatentMap) -> Figure:
     from matplotlib.figure import Figure
 
     panels: Sequence[Colouring | None] = found.colourings[:_PANELS] or (None,)
-    columns = min(3, len(panels))
+    columns = 2 if len(panels) in {2, 4} else min(3, len(panels))
     lines = math.ceil(len(panels) / columns)
     side = 3.6 if len(panels) == 1 else _WIDTH / columns
     figure = Figure(figsize=(columns * side, lines * side * 0.92), layout="constrained")
-    grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+    grid = figure.subplots(lines, columns, squeeze=False)
     for axes in grid.flat[len(panels) :]:
         axes.remove()
     for axes, panel in zip(grid.flat, panels, strict=False):
@@ -246,6 +253,7 @@ def _points(axes: Axes, found: LatentMap, colouring: Colouring | None) -> None:
     # Thousands of circles as vectors would make a file of megabytes.
     common: dict[str, Any] = {"s": 5, "linewidths": 0, "alpha": 0.8, "rasterized": True}
     axes.tick_params(labelsize=7)
+    axes.locator_params(nbins=5)
     axes.set_aspect("equal", adjustable="datalim")
     if colouring is None:
         axes.scatter(x, y, color=COLOURS[0], **common)
@@ -254,17 +262,25 @@ def _points(axes: Axes, found: LatentMap, colouring: Colouring | None) -> None:
     axes.set_title(name if len(name) <= 24 else f"{name[:23]}…", fontsize=9)
     known = ~np.isnan(colouring.values)
     axes.scatter(x[~known], y[~known], color=INK, **{**common, "alpha": 0.25})
-    classes = np.unique(colouring.values[known])
-    if colouring.categorical and len(classes) <= _CLASSES:
-        for i, code in enumerate(classes):
-            own = colouring.values == code
-            look: dict[str, Any] = {"color": COLOURS[i], "marker": _MARKERS[i], "label": f"{code:g}"}
-            axes.scatter(x[own], y[own], **{**common, "s": 8}, **look)
-        axes.legend(
-            fontsize=6.5, frameon=False, loc="best", handletextpad=0.1, markerscale=1.6, ncols=2, columnspacing=0.5
-        )
-        return
-    shown = axes.scatter(x[known], y[known], c=colouring.values[known], cmap="viridis", **common)
-    bar = axes.figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.02)
+    colours, ticks = colouring.values[known], None
+    look: dict[str, Any] = {"cmap": "viridis"}
+    if colouring.categorical:
+        classes, places = np.unique(colours, return_inverse=True)
+        colours = places.astype(np.float64)
+        look, ticks = _classes(len(classes)), list(range(0, len(classes), math.ceil(len(classes) / 8)))
+    shown = axes.scatter(x[known], y[known], c=colours, **look, **common)
+    bar = axes.figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.02, ticks=ticks)
+    if ticks is not None:
+        bar.set_ticks(ticks, labels=[f"{classes[i]:g}" for i in ticks])
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=7, length=2)
+
+
+def _classes(count: int) -> dict[str, Any]:
+    """A colour of its own for each of a few classes, shades for many; points are drawn in order, no class on top."""
+    from matplotlib.colors import BoundaryNorm, ListedColormap
+
+    edges = [place - 0.5 for place in range(count + 1)]
+    if count <= len(COLOURS):
+        return {"cmap": ListedColormap(COLOURS[:count]), "norm": BoundaryNorm(edges, count)}
+    return {"cmap": "viridis", "vmin": edges[0], "vmax": edges[-1]}

@@ -52,7 +52,7 @@ def sweep_svg(record: SweepRecord) -> str:
 def sweep_drawing(record: SweepRecord) -> Drawing:
     """The figure of a sweep; a row of its numbers says what was drawn of one training."""
     return Drawing(
-        name="sweep",
+        name="count-over-sigma",
         label=f"Number of informative dimensions against sigma. {headline(record)}",
         caption=CAPTION,
         heads=("sigma", "seed", "stands_for_level", "quantity", "dimension", "informative", "value", "low", "high"),
