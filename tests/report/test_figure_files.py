@@ -343,7 +343,8 @@ def test_what_has_no_data_is_not_written(tmp_path):
 
 
 def test_grey_images_and_a_map_of_one_point(tmp_path):
-    named = open_sources([build.write_analysis(tmp_path / "a", build.analysis(3, 1))]).analyses[0]
+    record = dataclasses.replace(build.analysis(3, 1), covariance=None)
+    named = open_sources([build.write_analysis(tmp_path / "a", record)]).analyses[0]
     found = pictures(np.random.default_rng(1), channels=1)
     point = LatentMap("UMAP", np.zeros((1, 2)), None, ("a",), None, (), 1)
     sources = Sources((dataclasses.replace(named, pictures=dataclasses.replace(found, map=point)),))
@@ -352,7 +353,7 @@ def test_grey_images_and_a_map_of_one_point(tmp_path):
 
 
 def test_only_a_reports_own_folder_is_replaced(tmp_path):
-    record = build.analysis(3, 1, full=True)
+    record = dataclasses.replace(build.analysis(3, 1, full=True), covariance=None, supervised=None)
     full = open_sources([build.write_analysis(tmp_path / "a", record)])
     less = open_sources([build.write_analysis(tmp_path / "a", dataclasses.replace(record, truncation=None))])
     place = tmp_path / "figures"
