@@ -112,7 +112,7 @@ def _traversals_figure(rows: Sequence[Traversal]) -> Figure:
     for line, row in enumerate(rows):
         for column, i in enumerate(_spread(len(row.values), across)):
             sheet.image(column, line, row.frames[i])
-            sheet.below(column, line, f"{row.values[i]:.2g}")
+            sheet.below(column, line, _text(row.values[i], row.values))
         sheet.beside(line, f"z {row.dimension}" if row.informative else f"({row.dimension})")
     return sheet.figure
 
@@ -120,6 +120,15 @@ def _traversals_figure(rows: Sequence[Traversal]) -> Figure:
 def _spread(count: int, most: int) -> list[int]:
     """Indices of at most `most` of `count` things, evenly apart, the first and the last among them."""
     return [round(float(i)) for i in np.linspace(0, count - 1, min(count, most))]
+
+
+def _text(value: float, others: Sequence[float]) -> str:
+    """A value with the decimals that the largest of its kind has in two digits."""
+    largest = max(abs(other) for other in others)
+    if not 1e-3 <= largest < 1e5:
+        return f"{value:.2g}"
+    decimals = max(1 - math.floor(math.log10(largest)), 0)
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"  # a negative zero plus zero has no sign
 
 
 def _extremes(found: Sequence[Extremes]) -> Drawing:
@@ -156,7 +165,7 @@ def _extremes_figure(found: Sequence[Extremes]) -> Figure:
         highs = list(zip(row.high_values, row.high_images, strict=True))[-half:]
         for column, (value, image) in [*enumerate(lows), *enumerate(highs, 2 * half - len(highs))]:
             sheet.image(column, line, image)
-            sheet.below(column, line, f"{value:.2g}")
+            sheet.below(column, line, _text(value, (*row.low_values, *row.high_values)))
         sheet.beside(line, f"z {row.dimension}")
     return sheet.figure
 

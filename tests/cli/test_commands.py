@@ -80,6 +80,7 @@ class TestTorch:
             ("select-latents", encoder, data, "-o", "out"),
             ("report", "out", run.folder),
             ("report", "out", run.folder, "--html", "page.html"),
+            ("report", "out", run.folder, "--figures", "figures"),
             ("report", "out", "--json"),
         ):
             assert watched.run(*words).returncode == 0
