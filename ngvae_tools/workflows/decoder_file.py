@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from ngvae_tools.errors import ContractError
+from ngvae_tools.errors import ContractError, MissingDependencyError
 from ngvae_tools.latents.reader import LatentFile
 from ngvae_tools.record import AnalysisRecord
 from ngvae_tools.report.words import plain
 from ngvae_tools.run import CONFIG_NAME, DECODER_NAME, is_run_config
 from ngvae_tools.workflows.decoding import Decoding, open_decoding
+from ngvae_tools.workflows.originals import is_there
 
 
 def decoder_of_record(record: AnalysisRecord, file: LatentFile, *, device: str) -> tuple[Decoding | None, str]:
@@ -21,10 +22,9 @@ def decoder_of_record(record: AnalysisRecord, file: LatentFile, *, device: str) 
 
     Raises:
         DeviceError: The device cannot run it.
-        MissingDependencyError: No onnxruntime is installed.
     """
     known = record.truncation is not None or file.header.origin.decoder_sha256 is not None
-    places = [path for path in _places(record) if path.is_file()]
+    places = [path for path in _places(record) if is_there(path)]
     if not known and not _in_run_of(record):
         return None, "no decoder is known"
     if not places:
@@ -34,8 +34,10 @@ def decoder_of_record(record: AnalysisRecord, file: LatentFile, *, device: str) 
     for place in places:
         try:
             return open_decoding(place, file, device=device), ""
-        except ContractError as error:
+        except (ContractError, MissingDependencyError) as error:
             why = why or f"{plain(error.problem)} (expected {plain(error.expected)}, found {plain(error.found)})"
+            # A page is made without onnxruntime, too.
+            why += f"; {error.remedy}" if isinstance(error, MissingDependencyError) else ""
     return None, why
 
 
@@ -54,7 +56,8 @@ def _places(record: AnalysisRecord) -> Iterator[Path]:
 def _in_run_of(record: AnalysisRecord) -> bool:
     """Whether the encoder lies, unchanged, in the folder of a training run."""
     encoder = Path(record.model.path)
-    if not is_run_config(encoder.parent / CONFIG_NAME):
+    config = encoder.parent / CONFIG_NAME
+    if not (is_there(encoder) and is_there(config) and is_run_config(config)):
         return False
     try:
         with encoder.open("rb") as content:

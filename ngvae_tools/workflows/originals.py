@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -103,6 +104,14 @@ class _Part:
         return index_in(self.dataset, np.array([name.removeprefix(prefix) for name in names.tolist()], names.dtype))
 
 
+def is_there(place: Place) -> bool:
+    """Whether a file or folder of this machine lies at a place that a record names, whatever else that may be."""
+    try:
+        return isinstance(place, Path) and (place.is_dir() or place.is_file())
+    except OSError:
+        return False
+
+
 class Originals:
     """The data sets of a latent file, as many as are at hand.
 
@@ -150,6 +159,11 @@ class Originals:
     def dataset(self) -> ImageDataset:
         """One of the data sets; all hold images of one shape."""
         return self._parts[0].dataset
+
+    @property
+    def rows(self) -> int:
+        """How many rows' images lie in these data sets."""
+        return sum(part.stop - part.first for part in self._parts)
 
     def of(self, rows: Rows) -> int:
         """How many of some rows' images lie in these data sets."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ngvae_tools.analysis.overview import Extreme, Overview, principal_plane
 from ngvae_tools.contract import InputScale
 from ngvae_tools.datasets.base import evenly_spaced
-from ngvae_tools.datasets.places import Place, place_of
+from ngvae_tools.datasets.places import place_of
 from ngvae_tools.errors import ContractError, NgvaeToolsError, OptionError, RecordError
 from ngvae_tools.inference.decoder import DecoderSession
 from ngvae_tools.latents.neighbours import nearest, weights_of
@@ -30,7 +30,7 @@ from ngvae_tools.workflows.decoder_file import decoder_of_record
 from ngvae_tools.workflows.decoding import Decoding, open_decoding
 from ngvae_tools.workflows.latent_map import POINTS, Method, colourings, umap_points
 from ngvae_tools.workflows.opening import scale_in
-from ngvae_tools.workflows.originals import Originals, identifiers_at, labels_at
+from ngvae_tools.workflows.originals import Originals, identifiers_at, is_there, labels_at
 from ngvae_tools.workflows.shown_images import FRAME, ShownImages
 from ngvae_tools.workflows.thumbnails import Bytes
 from ngvae_tools.workflows.traversals import SHARES, posterior_span, traversal, uninformative, whole_latents
@@ -155,6 +155,12 @@ class _Gatherer:
         decoding, decoder_refused = self._decoding(decoder, device, alone=alone)
         overview = self._overview()
         shown = self._shown()
+        told = self._record.data.n_images - self._record.data.n_rejected
+        if len(self._file) != told:
+            self._notes.append(
+                f"The images are of the {len(self._file):,} rows of the latent file; the record beside it tells of "
+                f"{told:,}."
+            )
         if self._origin.positions > 1 and shown:
             self._notes.append(
                 f"The latents have {self._origin.positions} positions: of each dimension their mean is shown, and "
@@ -270,7 +276,7 @@ class _Gatherer:
         if remote and data is None:
             # A report of somebody else's analysis must not make this machine ask around.
             self._without_data(f"they lie at {plain(remote[0])}, which is fetched only when it is named")
-        places = [[*named, *(place for place in [place_of(source.path)] if _is_there(place))] for source in sources]
+        places = [[*named, *(place for place in [place_of(source.path)] if is_there(place))] for source in sources]
         try:
             originals = Originals(self._file, places)
         except RecordError as error:
@@ -280,8 +286,7 @@ class _Gatherer:
             if originals:
                 frames = {row for each in ends for end in (each.low_rows, each.high_rows) for row in end.tolist()}
                 images.read(originals, self._scale(originals, decoder), frames)
-            everything = np.arange(len(self._file))
-            if (lacking := len(self._file) - originals.of(everything)) and not remote:
+            if (lacking := len(self._file) - originals.rows) > 0 and not remote:
                 of_some = f" of {lacking:,} of the {len(self._file):,} images" if originals else ""
                 gone = next((source.path for source, tried in zip(sources, places, strict=True) if not tried), "it")
                 self._without_data(plain(originals.why) or f"{plain(gone)} is not there", of_some)
@@ -381,13 +386,6 @@ def _check_file(file: LatentFile, record: AnalysisRecord) -> None:
             found=f"those of {found[0][:12]}..., K = {found[1]}",
             remedy="run select-latents again",
         )
-
-
-def _is_there(place: Place) -> bool:
-    try:
-        return isinstance(place, Path) and (place.is_dir() or place.is_file())
-    except (OSError, ValueError):
-        return False
 
 
 def _unknown_decoder(file: LatentFile) -> ContractError:

@@ -328,6 +328,25 @@ class TestWhatIsNotThere:
         (copy / "latents.h5").unlink()
         assert not gather_pictures(named(copy))
 
+    def test_a_record_names_what_no_file_is_called(self, out, tmp_path):
+        """Names that the system refuses are no fault of the page."""
+        for number, name in enumerate(["x" * 5000, "a\0b", "/dev/zero", str(tmp_path)]):
+            copy = changed(out, tmp_path / str(number), truncation={"decoder": name}, model={"path": f"{name}/x"})
+            with open_latents(copy) as file:
+                source = dataclasses.replace(file.header.origin.sources[0], path=name)
+            repacked(copy, sources=(source,))
+            found = gather_pictures(named(copy))
+            assert (found.decoder, found.data) == (None, None)
+            assert len(found.notes) == 2
+            assert found.map is not None
+
+    def test_onnxruntime(self, out, watch):
+        without = watch("onnxruntime")
+        found = without.run("report", out, "--html", "page.html")
+        assert found.returncode == 0, found.stderr
+        assert "onnxruntime is not installed" in " ".join(found.stderr.split())
+        assert "torch" not in without.loaded
+
     def test_remote_data_are_not_fetched_for_a_record(self, out, tmp_path, monkeypatch):
         copy = changed(out, tmp_path / "out")
         with open_latents(copy) as file:
@@ -382,11 +401,12 @@ class TestImages:
         np.testing.assert_array_equal(both.map.thumbnails, sprites(range(20)))
         assert both.map.names[8] == "more/00000.png"
         assert both.data == f"{one}, {two}"
+        assert both.notes == ("The images are of the 20 rows of the latent file; the record beside it tells of 8.",)
         shutil.move(two, tmp_path / "away")
         found = gather_pictures(named(tmp_path / "out"))
         np.testing.assert_array_equal(found.map.thumbnails[:8], sprites(range(8)))
         assert (found.map.thumbnails[8:] == 127).all()
-        assert f"left out of 12 of the 20 images: {two} is not there" in found.notes[0]
+        assert any(f"left out of 12 of the 20 images: {two} is not there" in note for note in found.notes)
         assert not any(name.startswith("more/") for e in found.extremes for name in e.low_names + e.high_names)
         assert same(gather_pictures(named(tmp_path / "out"), data=tmp_path / "away").map, both.map)
 
