@@ -34,10 +34,11 @@ def decoder_of_record(record: AnalysisRecord, file: LatentFile, *, device: str) 
     for place in places:
         try:
             return open_decoding(place, file, device=device), ""
-        except (ContractError, MissingDependencyError) as error:
+        except ContractError as error:
             why = why or f"{plain(error.problem)} (expected {plain(error.expected)}, found {plain(error.found)})"
+        except MissingDependencyError as error:
             # A page is made without onnxruntime, too.
-            why += f"; {error.remedy}" if isinstance(error, MissingDependencyError) else ""
+            why = why or f"{error.problem} ({error.remedy})"
     return None, why
 
 

@@ -293,7 +293,9 @@ class _Gatherer:
             return originals.location or None, originals.refusal(named[0]) if named else None
 
     def _without_data(self, why: str, of_some: str = "") -> None:
-        self._notes.append(f"Images of the data set are left out{of_some}: {why}; have them with --data PATH.")
+        self._notes.append(
+            f"Images of the data set are left out{of_some}: {why.removesuffix('.')}; have them with --data PATH."
+        )
 
     def _scale(self, originals: Originals, decoder: DecoderSession | None) -> InputScale:
         """How samples become values in [0, 1]: as decoder or encoder say, else the whole range of their type."""

@@ -106,6 +106,6 @@ class ShownImages:
         self.beside[row] = Beside(first, second, float(squares.mean()))
 
     def _no_reconstructions(self, why: str) -> None:
-        self.notes.append(f"Reconstructions are left out: {why}.")
+        self.notes.append(f"Reconstructions are left out: {why.removesuffix('.')}.")
         self._decoding = None
         self.beside.clear()
