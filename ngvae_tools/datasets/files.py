@@ -1,4 +1,4 @@
-"""Image files that are named one by one."""
+"""Image files that are named one by one, or given as bytes."""
 
 from __future__ import annotations
 
@@ -57,3 +57,40 @@ class FileImages(NamedImages):
                 yield read_file(name)
             except UnusableImageError as error:
                 yield error
+
+
+class ImageBytes(NamedImages):
+    """One encoded image that is in memory.
+
+    Args:
+        data: The bytes of its file.
+        name: Its identifier.
+        image_shape: (H, W, C) that the sample shall have; None: its own.
+        dtype: uint8, uint16 or float32; None: its own.
+        resize: How it is brought to `image_shape`; None: it is rejected if it has another size.
+
+    Raises:
+        OptionError: The requested shape, dtype or resizing cannot be used.
+    """
+
+    kind: Literal["folder"] = "folder"
+
+    def __init__(
+        self,
+        data: bytes,
+        name: str,
+        *,
+        image_shape: ImageShape | None = None,
+        dtype: npt.DTypeLike | None = None,
+        resize: Resize | None = None,
+    ) -> None:
+        super().__init__(name, image_shape=image_shape, dtype=dtype, resize=resize)
+        self._data = data
+        self._names = [os.fsencode(name)]
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the bytes."""
+        return hashlib.sha256(self._data).hexdigest()
+
+    def _load(self, start: int, stop: int) -> Iterator[Encoded]:
+        yield from [self._data][start:stop]

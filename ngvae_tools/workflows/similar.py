@@ -11,19 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ngvae_tools.datasets.files import FileImages
 from ngvae_tools.errors import (
-    DatasetError,
     MissingDependencyError,
     OptionError,
     UnknownIdentifierError,
 )
-from ngvae_tools.inference.stream import encode_range
 from ngvae_tools.latents.neighbour_index import IndexBuilt, NeighbourIndex, build_index, index_path
 from ngvae_tools.latents.neighbours import Neighbours, checked_queries, nearest
 from ngvae_tools.latents.reader import LatentFile
-from ngvae_tools.workflows.opening import fit_floats
-from ngvae_tools.workflows.preprocessing import Preprocessing, check_encoder
+from ngvae_tools.workflows.image_encoder import ImageEncoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +105,8 @@ def similar(
                     found="none",
                     remedy="pass --encoder",
                 )
-            query, notes = _encoded(file, Path(name), Path(encoder), device)
+            images = ImageEncoder(file, Path(encoder), device=device)
+            query, notes = images.encode(images.opened(Path(name)), name)
         checked_queries(file, query, count)
         # One more, for the image itself is its own nearest.
         wanted = count if row is None else count + 1
@@ -167,29 +164,6 @@ def _searched(
         except MissingDependencyError as error:
             said = (f"The index was not used: {error}",)
     return nearest(file, query, count), False, said
-
-
-def _encoded(
-    file: LatentFile, image: Path, encoder: Path, device: str
-) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
-    """The latents (1, d) of an image, made as those of the file were, and sentences on what was assumed."""
-    origin = file.header.origin
-    how = Preprocessing.read(file.path, origin.preprocessing)
-    session = how.session(encoder, device=device)
-    check_encoder(session, file)
-    dtype = session.metadata.sample_type if session.scales_inside else None
-    dataset = FileImages([image], image_shape=how.image_shape, dtype=dtype, resize=how.resize)
-    said = fit_floats(session, dataset, how.float_samples)
-    done = encode_range(dataset, session, 0, 1, batch_size=1)
-    if done.rejected:
-        height, width, channels = how.image_shape
-        raise DatasetError(
-            f"{image} cannot be encoded",
-            expected=f"an image as the encoder takes it, {height} x {width} with {channels} channels",
-            found=f"one that {done.rejected[0].reason}",
-            remedy="bring it to the form of the images that the latents are of",
-        )
-    return origin.kept(done.heads.mu.reshape(1, -1)), said
 
 
 def _identifier(file: LatentFile, row: int) -> str | int:
