@@ -13,6 +13,7 @@ from ngvae_tools.cli import (
     benchmark,
     compare,
     doctor,
+    explore,
     inspect,
     latents,
     merge,
@@ -41,6 +42,7 @@ app.command("inspect")(guarded(inspect.command))
 app.command("sweep")(guarded(sweep.command))
 app.command("benchmark")(guarded(benchmark.command))
 app.command("report")(guarded(report.command))
+app.command("explore")(guarded(explore.command))
 app.command("compare")(guarded(compare.command))
 app.command("prune")(guarded(prune.command))
 app.add_typer(latents.app, name="latents")

@@ -32,6 +32,8 @@ PACKAGES = (
     "h5netcdf",
     "anndata",
     "faiss-cpu",
+    "starlette",
+    "uvicorn",
     "matplotlib",
     "jinja2",
     "typer",
