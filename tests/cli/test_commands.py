@@ -20,6 +20,7 @@ COMMANDS = (
     "sweep",
     "benchmark",
     "report",
+    "explore",
     "compare",
     "inspect",
     "latents",

@@ -159,7 +159,7 @@ def _about(explorer: Explorer) -> dict[str, Any]:
     kept = explorer.file.header.origin.dimensions
     return {
         "headline": f"{len(kept)} of {len(explorer.start)} dimensions are kept" if record is None else headline(record),
-        "source": plain(explorer.file.path),
+        "source": plain(explorer.file.path.resolve()),
         "images": len(explorer.file),
         "encodes": explorer.encodes,
         "originals": explorer.shows_originals,

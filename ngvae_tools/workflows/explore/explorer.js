@@ -325,7 +325,8 @@ function coloursOf({ categorical, values }) {
 class Explorer {
   constructor(about) {
     this.about = about;
-    this.choice = 0; // counts what was chosen: an answer to an earlier choice is dropped
+    this.choice = 0; // counts what was asked for: an answer to an earlier choice is dropped
+    this.jumps = 0; // counts what set all sliders: an image of where they were before is dropped
     this.moves = 0;
     this.asking = false;
     this.of = ""; // the image that the sliders started from
@@ -349,6 +350,7 @@ class Explorer {
 
   reset() {
     this.choice += 1;
+    this.jumps += 1;
     this.of = "";
     this.sliders.set(this.about.start);
     this.atlas?.mark("chosen", null);
@@ -373,10 +375,10 @@ class Explorer {
     let done = 0;
     try {
       while (done !== this.moves) {
-        const choice = this.choice;
+        const jumps = this.jumps;
         done = this.moves;
         const image = await (await ask("decode", { z: this.sliders.z })).blob();
-        if (choice === this.choice) this.showDecoded(URL.createObjectURL(image));
+        if (jumps === this.jumps) this.showDecoded(URL.createObjectURL(image));
       }
     } catch (error) {
       say(error.message, true);
@@ -417,6 +419,7 @@ class Explorer {
   }
 
   show(shown, name) {
+    this.jumps += 1;
     this.of = name;
     this.sliders.set(shown.z);
     this.atlas?.showLatents(shown.z);
