@@ -115,7 +115,6 @@ class Explorer:
         notes: Sequence[str] = (),
     ) -> None:
         self.file, self.record = file, record
-        self.notes = tuple(notes)
         self._decoding, self._encoder, self._originals = decoding, encoder, originals
         self._encoding = Lock()
         origin = file.header.origin
@@ -123,6 +122,8 @@ class Explorer:
         self._rows = {} if record is None else {row.index: row for row in record.dimensions}
         self.start = origin.fill.astype(np.float64)
         self.chart = chart_of(file)
+        no_map = () if self.chart.plane else ("There is no map, for the kept latents do not vary.",)
+        self.notes = (*notes, *no_map)
         moved = self._kept if decoding.kept_only else range(origin.latent_dim)
         sliders = [self._slider(dimension) for dimension in moved]
         self.sliders = tuple(sorted(sliders, key=lambda slider: (not slider.informative, slider.dimension)))

@@ -18,7 +18,7 @@ from ngvae_tools.workflows.decoding import Decoding, open_decoding
 from ngvae_tools.workflows.explore.explorer import Explorer
 from ngvae_tools.workflows.image_encoder import ImageEncoder
 from ngvae_tools.workflows.latent_sample import check_latents
-from ngvae_tools.workflows.originals import Originals
+from ngvae_tools.workflows.originals import Originals, is_there
 
 PathLike = str | os.PathLike[str]
 
@@ -67,10 +67,7 @@ def open_explorer(
         notes = [*decoding.notes, *decoding.session.notes]
         images = _encoder_of(file, record, encoder, device, notes)
         originals = _originals_of(file, data, stack, notes)
-        explorer = Explorer(file, decoding, record=record, encoder=images, originals=originals, notes=notes)
-        if explorer.chart.plane is None:
-            explorer.notes += ("There is no map, for the kept latents do not vary.",)
-        yield explorer
+        yield Explorer(file, decoding, record=record, encoder=images, originals=originals, notes=notes)
 
 
 def _record_of(source: Path, file: LatentFile) -> AnalysisRecord | None:
@@ -104,7 +101,7 @@ def _encoder_of(
 ) -> ImageEncoder | None:
     if named is not None:
         return ImageEncoder(file, Path(named), device=device)
-    if record is None or not _is_file(record.model.path):
+    if record is None or not is_there(Path(record.model.path)):
         notes.append("Images cannot be encoded, for the encoder is not at hand; pass --encoder.")
         return None
     try:
@@ -115,12 +112,10 @@ def _encoder_of(
 
 
 def _originals_of(file: LatentFile, named: PathLike | None, stack: ExitStack, notes: list[str]) -> Originals | None:
-    places: list[list[Place]]
-    if named is not None:
-        places = [[place_of(named)] for _ in file.header.origin.sources]
-    else:
-        # A URL is not followed on the word of a file.
-        places = [[Path(source.path)] if os.path.exists(source.path) else [] for source in file.header.origin.sources]  # noqa: PTH110
+    first: list[Place] = [] if named is None else [place_of(named)]
+    # A URL is not followed on the word of a file.
+    said = [Path(source.path) for source in file.header.origin.sources]
+    places = [[*first, *([path] if is_there(path) else [])] for path in said]
     try:
         originals = stack.enter_context(Originals(file, places))
     except NgvaeToolsError as error:
@@ -128,15 +123,9 @@ def _originals_of(file: LatentFile, named: PathLike | None, stack: ExitStack, no
             raise
         notes.append(f"Originals are not shown: {error}")
         return None
-    refused = None if named is None else originals.refusal(place_of(named))
-    if refused is not None:
+    for refused in filter(None, map(originals.refusal, first)):
         raise refused
     if not originals:
         notes.append(f"Originals are not shown: {originals.why or 'the data set is not at hand; pass --data.'}")
         return None
     return originals
-
-
-def _is_file(place: str) -> bool:
-    # Unlike that of `Path`, this finds no fault with names that are too long.
-    return os.path.isfile(place)  # noqa: PTH113
