@@ -88,6 +88,12 @@ class TooManyRejectedError(NgvaeToolsError):
     exit_code: ClassVar[int] = 4
 
 
+class ConditionError(NgvaeToolsError):
+    """A condition that the user set for failure holds, or cannot be checked."""
+
+    exit_code: ClassVar[int] = 5
+
+
 class TrainingDivergedError(NgvaeToolsError):
     """The training loss is no longer finite, or far above its best."""
 

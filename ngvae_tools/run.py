@@ -1,7 +1,8 @@
 """The record of a training run: its configuration, one line an epoch, and how it ended; stdlib only.
 
 A run folder holds `config.json`, `history.jsonl`, `checkpoint.pt`, and, once the run has finished,
-`encoder.onnx`, `decoder.onnx` and `summary.json`.
+`encoder.onnx`, `decoder.onnx` and `summary.json`; or `diverged.json` where it diverged. `tensorboard/` holds event
+files where they were asked for.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ SUMMARY_NAME = "summary.json"
 CHECKPOINT_NAME = "checkpoint.pt"
 ENCODER_NAME = "encoder.onnx"
 DECODER_NAME = "decoder.onnx"
+DIVERGED_NAME = "diverged.json"
+EVENTS_NAME = "tensorboard"
+EVENTS_SUFFIX = ".ngvae-tools"
+"""How the names of our event files end: others in their folder are the user's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +98,14 @@ class RunRecord:
         summary: How the run ended, as in `summary.json`; None while it has not finished. `adapted`, of the objective
             `adaptive` alone, is the share of the change to learned prior weights that was done: 0 where the
             dimensions had not separated, 1 where it had ended.
+        diverged: Where and how the training diverged, in words; None where it did not.
     """
 
     folder: Path
     config: Mapping[str, Any]
     epochs: tuple[EpochRecord, ...]
     summary: Mapping[str, Any] | None
+    diverged: str | None = None
 
     @property
     def encoder(self) -> Path:
@@ -131,13 +138,21 @@ class RunRecord:
                 config=config,
                 epochs=tuple(EpochRecord.from_json(json.loads(line)) for line in lines),
                 summary=json.loads(summary.read_text(encoding="utf-8")) if summary.exists() else None,
+                diverged=_diverged(folder / DIVERGED_NAME),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise _unreadable(folder, f"{type(error).__name__}: {error}") from None
 
 
+def _diverged(path: Path) -> str | None:
+    if not is_run_config(path):
+        return None
+    body = json.loads(path.read_text(encoding="utf-8"))
+    return f"{body['problem']}: {body['found']}"
+
+
 def is_run_config(path: Path) -> bool:
-    """Whether a file is the `config.json` of a training run: many other programs write a file of that name."""
+    """Whether a file is the `config.json`, or `diverged.json`, of a training run: other programs use such names too."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -34,6 +34,7 @@ def test_exit_codes_are_those_of_the_design():
         "ExportError": 1,
         "ProcessesError": 1,
         "TooManyRejectedError": 4,
+        "ConditionError": 5,
         "TrainingDivergedError": 6,
     }
     assert len(codes) >= 11

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from ngvae_tools.cli.terminal import LogFile, Overwrite, Quiet, Terminal
+from ngvae_tools.errors import OptionError
 
 
 def command(
@@ -27,6 +29,20 @@ def command(
         typer.Option(help="Make a folder with every figure as SVG, PNG and CSV, for papers.", metavar="DIR"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, nothing else.")] = False,
+    as_markdown: Annotated[
+        bool,
+        typer.Option(
+            "--markdown", help="Print Markdown to stdout, nothing else: for a pull request or a job's summary."
+        ),
+    ] = False,
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Exit with 5 where this holds of anything shown, such as 'informative > 10'; may be given several "
+            "times. --fail-if help lists what can be checked.",
+            metavar="CONDITION",
+        ),
+    ] = None,
     every: Annotated[
         bool, typer.Option("--every", help="Show every analysis in full, every dimension, statistic and interval.")
     ] = False,
@@ -51,11 +67,21 @@ def command(
 ) -> None:
     """Show one or several analyses side by side, and training runs."""
     terminal = Terminal(context, quiet=quiet, log_file=log_file)
+    from ngvae_tools.report.conditions import check, parse
     from ngvae_tools.report.document import as_json as to_json
+    from ngvae_tools.report.markdown import markdown
     from ngvae_tools.report.terminal import headlines, render
     from ngvae_tools.report.words import plural
     from ngvae_tools.workflows.report import report
 
+    if as_json and as_markdown:
+        raise OptionError(
+            "--json and --markdown both print to stdout",
+            expected="one of them",
+            found="both",
+            remedy="run report once for each",
+        )
+    conditions = [parse(text) for text in fail_if or []]
     found = report(
         sources or None,
         html=html,
@@ -71,7 +97,10 @@ def command(
     for note in dict.fromkeys(note for named in found.analyses if named.pictures for note in named.pictures.notes):
         terminal.say(f"Note: {note}")
     if as_json:
-        print(to_json(found), end="")
+        print(to_json(found), end="", flush=True)
+    elif as_markdown:
+        sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # whatever the locale of a CI job
+        print(markdown(found), end="", flush=True)
     elif html is not None or figures is not None:
         terminal.show(headlines(found))
     else:
@@ -90,3 +119,4 @@ def command(
         )
     if html is None and figures is None:
         terminal.next("report", *(sources or []), "--html", "report.html")
+    check(conditions, found)

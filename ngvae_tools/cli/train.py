@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from ngvae_tools.cli.terminal import (
     logger,
 )
 from ngvae_tools.errors import OptionError
+from ngvae_tools.run import EVENTS_NAME
 from ngvae_tools.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -117,6 +119,12 @@ def command(
         Literal["stretch", "crop", "pad"] | None, typer.Option(help="Bring images to --size x --size.")
     ] = None,
     size: Annotated[int, typer.Option(help="Side after --resize, a multiple of 16.")] = DEFAULTS.size,
+    tensorboard: Annotated[
+        bool,
+        typer.Option(
+            "--tensorboard", help="Write event files for TensorBoard into the run folder (extra tensorboard)."
+        ),
+    ] = False,
     dataset_key: DatasetKey = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -163,10 +171,20 @@ def command(
     folder = output or default_run(data)
     let_speak()
     terminal.say(f"Training on {data}; the run goes to {folder}.")
+    if tensorboard:
+        terminal.say(
+            f"Event files go to {folder / EVENTS_NAME}: {shlex.join(['tensorboard', '--logdir', str(folder)])}"
+        )
     try:
         with _progress(terminal, epochs_are_fixed=epochs is not None) as on_progress:
             run = train(
-                data, folder, config=config, dataset_key=dataset_key, overwrite=overwrite, on_progress=on_progress
+                data,
+                folder,
+                config=config,
+                dataset_key=dataset_key,
+                overwrite=overwrite,
+                tensorboard=tensorboard,
+                on_progress=on_progress,
             )
     except KeyboardInterrupt:
         if follower:

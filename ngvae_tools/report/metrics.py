@@ -10,7 +10,7 @@ from ngvae_tools.report.words import ABSENT, count, number, span
 if TYPE_CHECKING:
     from ngvae_tools.record import AnalysisRecord, CovarianceMetrics
 
-_LABELS = {
+LABELS = {
     "entropy": "entropy, nats",
     "effective_dimensions": "effective dimensions: exp of the entropy",
     "participation_ratio": "participation ratio of the eigenvalues",
@@ -34,7 +34,7 @@ def metric_rows(record: AnalysisRecord, *, samples: bool) -> list[tuple[str, lis
         which.append(record.sample_metrics)
     return [
         (f"{label}{ceilings.get(name, '')}", [number(getattr(metrics, name)) for metrics in which])
-        for name, label in _LABELS.items()
+        for name, label in LABELS.items()
     ]
 
 

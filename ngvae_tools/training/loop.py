@@ -83,6 +83,7 @@ class Trainer:
             few minutes.
         on_progress: Called every few steps.
         ranks: The processes that train together; each has its copy of the model and calls the same methods.
+        on_history: Called in the first process when the history has been written: at the start and after every epoch.
 
     Raises:
         DeviceError: The device cannot be used, or not in the precision asked for.
@@ -97,6 +98,7 @@ class Trainer:
         folder: Path,
         on_progress: OnProgress | None = None,
         ranks: Ranks | None = None,
+        on_history: Callable[[Trainer], None] | None = None,
     ) -> None:
         self.ranks = ranks or Ranks()
         self.batch_size = self.ranks.share_of(config.batch_size)
@@ -107,6 +109,7 @@ class Trainer:
         self.config = config
         self.folder = folder
         self.on_progress = on_progress
+        self.on_history = on_history
         self.auxiliary = model.objective.auxiliary_parameters()
         apart = {id(weights) for weights in self.auxiliary}
         self.weights = [weights for weights in model.parameters() if id(weights) not in apart]
@@ -351,6 +354,8 @@ class Trainer:
     def _write_history(self) -> None:
         if self.ranks.first:
             write_text(self.folder / HISTORY_NAME, self._lines())
+            if self.on_history is not None:
+                self.on_history(self)
 
 
 def _seed_of(seed: int, rank: int) -> int:

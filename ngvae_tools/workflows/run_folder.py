@@ -10,15 +10,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ngvae_tools.errors import OutputError
+from ngvae_tools.errors import OutputError, TrainingDivergedError
 from ngvae_tools.files import output_errors, refuse_existing, write_text
 from ngvae_tools.run import (
     CHECKPOINT_NAME,
     CONFIG_NAME,
     DECODER_NAME,
+    DIVERGED_NAME,
     ENCODER_NAME,
+    EVENTS_NAME,
+    EVENTS_SUFFIX,
+    FORMAT,
     HISTORY_NAME,
     SUMMARY_NAME,
+    VERSION,
     is_run_config,
 )
 from ngvae_tools.training.config import TrainingConfig
@@ -149,7 +154,7 @@ def set_aside(folder: Path) -> None:
     finished = folder / SUMMARY_NAME in kept
     if (previous / SUMMARY_NAME).exists() and not finished:
         # An attempt to replace a finished run did not finish: the finished one is worth keeping.
-        for path in kept:
+        for path in (*_event_files(folder), *kept):
             path.unlink()
         return
     if (previous / SUMMARY_NAME).exists() or not finished:
@@ -157,8 +162,30 @@ def set_aside(folder: Path) -> None:
         remove_previous(folder)
     if kept:
         previous.mkdir(exist_ok=True)
+    for path in _event_files(folder):
+        (previous / EVENTS_NAME).mkdir(parents=True, exist_ok=True)
+        path.replace(previous / EVENTS_NAME / path.name)
     for path in kept:
         path.replace(previous / path.name)
+
+
+def _event_files(folder: Path) -> list[Path]:
+    return sorted((folder / EVENTS_NAME).glob(f"*{EVENTS_SUFFIX}"))
+
+
+def note_divergence(folder: Path, error: TrainingDivergedError) -> None:
+    """Leave in the run folder how a training diverged, for those who watch it; a full disk does not hide the error."""
+    path = folder / DIVERGED_NAME
+    if path.exists() and not is_run_config(path):
+        return
+    with suppress(OutputError):
+        write_json(path, {"format": FORMAT, "version": VERSION, "problem": error.problem, "found": error.found})
+
+
+def forget_divergence(folder: Path) -> None:
+    """Remove what `note_divergence` left of an earlier attempt."""
+    if is_run_config(folder / DIVERGED_NAME):
+        (folder / DIVERGED_NAME).unlink()
 
 
 def remove_previous(folder: Path) -> None:
@@ -167,6 +194,11 @@ def remove_previous(folder: Path) -> None:
     foreign = (previous / CONFIG_NAME).exists() and not is_run_config(previous / CONFIG_NAME)
     if foreign or previous.is_symlink() or not previous.is_dir():
         return
+    with suppress(OSError):
+        for path in _event_files(previous):
+            path.unlink()
+        if (previous / EVENTS_NAME).is_dir():
+            (previous / EVENTS_NAME).rmdir()
     with suppress(OSError):
         for name in RUN_FILES:
             (previous / name).unlink(missing_ok=True)

@@ -20,6 +20,7 @@ from ngvae_tools.run import (
     CONFIG_NAME,
     DECODER_NAME,
     ENCODER_NAME,
+    EVENTS_NAME,
     FORMAT,
     SUMMARY_NAME,
     VERSION,
@@ -29,8 +30,10 @@ from ngvae_tools.training.config import TrainingConfig
 from ngvae_tools.workflows.lock import locked
 from ngvae_tools.workflows.run_folder import (
     fingerprint_of,
+    forget_divergence,
     goes_on,
     identity,
+    note_divergence,
     refuse_changed_data,
     refuse_finished,
     remove_previous,
@@ -42,6 +45,7 @@ from ngvae_tools.workflows.versions import versions_of
 if TYPE_CHECKING:
     from ngvae_tools.training.data import TrainingImages
     from ngvae_tools.training.distributed import Ranks
+    from ngvae_tools.training.events import EventFiles
     from ngvae_tools.training.loop import Trainer, TrainingProgress
     from ngvae_tools.training.model import VariationalAutoencoder
 
@@ -53,6 +57,7 @@ def train(
     config: TrainingConfig | None = None,
     dataset_key: str | None = None,
     overwrite: bool = False,
+    tensorboard: bool = False,
     on_progress: Callable[[TrainingProgress], None] | None = None,
     **options: Any,
 ) -> RunRecord:
@@ -73,6 +78,9 @@ def train(
         dataset_key: Name of the images in a file or store that has several, see `open_dataset`.
         overwrite: Replace a run that is there, unless it is this one, unfinished; it is kept in the folder
             `previous` until the new one has finished.
+        tensorboard: Write event files for TensorBoard into the folder `tensorboard` of the run too: the history's
+            figures as scalars and histograms, and some reconstructed images. They follow the history, a resumed one
+            from its first epoch on, and are the only files of a run that differ between equal trainings.
         on_progress: Called every few steps, in the first process.
         **options: Fields of `TrainingConfig`, such as `latent_dim=15, epochs=60`.
 
@@ -85,7 +93,7 @@ def train(
         OutputError: The run exists, another process is writing it, or it cannot be written.
         RecordError: The checkpoint of an unfinished run cannot be used.
         DeviceError: The device cannot be used, or not in the precision asked for.
-        MissingDependencyError: torch is not installed.
+        MissingDependencyError: torch is not installed, or TensorBoard where event files are asked for.
         TrainingDivergedError: The loss is no longer finite, or far above its best.
         ProcessesError: One of the processes that train together has ended.
         SystemExit: In other processes than the first, for an error that the first raises.
@@ -98,13 +106,22 @@ def train(
     """
     config = _config(config, options)
     require_torch()
+    if tensorboard:
+        require_tensorboard()
     from ngvae_tools.training.distributed import processes
 
     folder = Path(output) if output is not None else default_run(data)
     with processes() as ranks:
         try:
             return _train(
-                config, place_of(data), dataset_key, folder, ranks, overwrite=overwrite, on_progress=on_progress
+                config,
+                place_of(data),
+                dataset_key,
+                folder,
+                ranks,
+                overwrite=overwrite,
+                tensorboard=tensorboard,
+                on_progress=on_progress,
             )
         except (TrainingDivergedError, ProcessesError) as error:
             raise ranks.told(error) from None
@@ -118,6 +135,7 @@ def _train(
     ranks: Ranks,
     *,
     overwrite: bool,
+    tensorboard: bool,
     on_progress: Callable[[TrainingProgress], None] | None,
 ) -> RunRecord:
     from ngvae_tools.training.checkpoint import read_checkpoint
@@ -149,18 +167,34 @@ def _train(
                 with output_errors(folder):
                     set_aside(folder)
                 write_json(folder / CONFIG_NAME, body)
+            if ranks.first:
+                with output_errors(folder):
+                    forget_divergence(folder)
+                    if tensorboard:
+                        trainer.on_history = stack.enter_context(_events(folder))
         state = ranks.from_first(state)
         if state is not None:
             with ranks.together():
                 trainer.load_state(state)
         # Images that do not fit into memory are read while training.
         with output_errors(folder):
-            trainer.fit()
+            try:
+                trainer.fit()
+            except TrainingDivergedError as error:
+                if ranks.first:
+                    note_divergence(folder, error)
+                raise
         with ranks.together():
             run = _finish(trainer, body, resize=config.resize) if ranks.first else None
         run = ranks.from_first(run)
         assert run is not None
         return run
+
+
+def _events(folder: Path) -> EventFiles:
+    from ngvae_tools.training.events import EventFiles
+
+    return EventFiles(folder / EVENTS_NAME)
 
 
 def _finish(trainer: Trainer, body: dict[str, Any], *, resize: Resize | None) -> RunRecord:
@@ -271,6 +305,23 @@ def require_torch() -> None:
             expected="torch, to train",
             found="none that can be imported",
             remedy="install it with: pip install 'ngvae-tools[cpu,train]'",
+        ) from None
+
+
+def require_tensorboard() -> None:
+    """Say so where TensorBoard is not installed.
+
+    Raises:
+        MissingDependencyError: It cannot be imported.
+    """
+    try:
+        importlib.import_module("torch.utils.tensorboard")
+    except ImportError:
+        raise MissingDependencyError(
+            "TensorBoard is not installed",
+            expected="the package tensorboard, to write event files",
+            found="none that can be imported",
+            remedy="install it with: pip install 'ngvae-tools[tensorboard]', or leave --tensorboard out",
         ) from None
 
 
