@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from ngvae_tools.cli.terminal import LogFile, Overwrite, Quiet, Terminal
+from ngvae_tools.cli.watch import watch
 from ngvae_tools.errors import OptionError
 
 
@@ -61,12 +62,29 @@ def command(
     device: Annotated[
         Literal["auto", "cpu", "cuda", "tensorrt"], typer.Option(help="Where to run the decoder.")
     ] = "auto",
+    watched: Annotated[
+        Path | None,
+        typer.Option("--watch", help="Show a training while it runs, until it ends or Ctrl-C.", metavar="RUN"),
+    ] = None,
+    every_seconds: Annotated[
+        float, typer.Option(help="With --watch: seconds between two looks at the run folder.", min=0.1)
+    ] = 1.0,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     log_file: LogFile = None,
 ) -> None:
     """Show one or several analyses side by side, and training runs."""
     terminal = Terminal(context, quiet=quiet, log_file=log_file)
+    if watched is not None:
+        if sources or html or as_json or as_markdown or fail_if or every or samples:
+            raise OptionError(
+                "--watch shows one training and nothing else",
+                expected="no folders and no other form of report beside it",
+                found="some",
+                remedy="call report once more for those",
+            )
+        watch(terminal, watched, every_seconds)
+        return
     from ngvae_tools.report.conditions import check, parse
     from ngvae_tools.report.document import as_json as to_json
     from ngvae_tools.report.markdown import markdown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -16,6 +17,9 @@ from ngvae_tools.files import LOCK_NAME, output_errors
 
 HOLDER = "process "
 """How what a holder writes into the lock begins: what begins otherwise is a file of someone else."""
+
+_TRIES = 5
+"""How often a lock is asked for, 50 ms apart: who only looks whether it is held has it for a moment."""
 
 
 @contextmanager
@@ -41,18 +45,37 @@ def locked(folder: Path) -> Iterator[None]:
                 place.rmdir()
 
 
+def holder(folder: Path) -> str | None:
+    """What the process that holds the lock of a folder says of itself; None where none holds it."""
+    try:
+        file = (folder / LOCK_NAME).open("r+", encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    with file:
+        try:
+            _lock(file)
+        except OSError:
+            return _text(file).strip()
+    return None  # closing has let it go
+
+
 def _acquire(path: Path) -> TextIO:
+    tries = 0
     while True:
         file = path.open("a+", encoding="utf-8", errors="replace")
         try:
             _lock(file)
         except (BlockingIOError, PermissionError):
-            holder = _text(file).strip()
+            said = _text(file).strip()
             file.close()
+            tries += 1
+            if tries < _TRIES:
+                time.sleep(0.05)
+                continue
             raise OutputError(
                 f"{path.parent} is in use",
                 expected="a folder that no other process writes to",
-                found=holder if holder.startswith(HOLDER) else "another process",
+                found=said if said.startswith(HOLDER) else "another process",
                 remedy="wait until it has ended, or name another --output",
             ) from None
         with suppress(FileNotFoundError):

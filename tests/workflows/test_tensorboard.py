@@ -114,7 +114,7 @@ def test_weights_and_files_are_the_same_as_without(watched, sprites, tmp_path):
     assert not (bare.folder / "tensorboard").exists()
 
 
-@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("channels", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_gaussian_models_grey_images_and_none_held_out(channels, tmp_path, as_h5):
     rng = np.random.default_rng(0)
     data = as_h5(tmp_path / "data.h5", rng.integers(0, 255, (40, 32, 32, channels), np.uint8))
@@ -138,6 +138,7 @@ def killed(command_line, *words, after):
     assert process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_killed_training_leaves_no_step_twice(command_line, sprites, tmp_path):
     words = (sprites, "-o", "run", "--epochs", "6", "--latent-dim", "3", "--batch-size", "32", "--tensorboard")
     killed(command_line, *words, after=2)
@@ -155,6 +156,7 @@ def test_a_killed_training_leaves_no_step_twice(command_line, sprites, tmp_path)
     assert (tmp_path / "run/tensorboard/events.out.tfevents.1.mine").exists()
 
 
+@pytest.mark.slow
 def test_event_files_belong_to_the_run_they_tell_of(sprites, tmp_path):
     folder = tmp_path / "run"
     train(sprites, folder, epochs=1, tensorboard=True, **OPTIONS)
@@ -174,6 +176,7 @@ def test_event_files_belong_to_the_run_they_tell_of(sprites, tmp_path):
     assert (folder / "tensorboard/mine.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_training_begun_without_is_told_of_from_its_first_epoch(sprites, tmp_path):
     def stop(progress):
         if progress.epoch == 2:
@@ -207,6 +210,7 @@ def test_divergence_is_noted_and_forgotten(sprites, tmp_path):
     assert not (folder / "diverged.json").exists()
 
 
+@pytest.mark.slow
 def test_a_users_file_of_that_name_stays(sprites, tmp_path):
     (tmp_path / "run").mkdir()
     mine = tmp_path / "run/diverged.json"
