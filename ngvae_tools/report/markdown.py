@@ -16,7 +16,6 @@ from ngvae_tools.report.agreement import agreement
 from ngvae_tools.report.comparison import comparison_notes, comparison_rows
 from ngvae_tools.report.histogram import blocks
 from ngvae_tools.report.stability import stability_headline, stability_notes, stability_rows
-from ngvae_tools.report.storage import rows as storage_rows
 from ngvae_tools.report.sweep_words import headline as sweep_headline
 from ngvae_tools.report.words import plain, plural
 
@@ -39,7 +38,7 @@ MANY = 12
 """Analyses or runs with a section of their own."""
 
 # Letters of any script, digits, and punctuation of which Markdown and GitHub make nothing behind a letter or digit.
-_INERT = re.compile(r"[^\W_](?:[^\W_]|[- ,;.%()'=/+±≥·]|:(?= |$))*")
+_INERT = re.compile(r"(?:-(?=\d))?[^\W_](?:[^\W_]|[- ,;.%()'=/+±≥·]|:(?= |$))*")
 _MEANT = re.compile(r"www\.|\bGH-\d|^\d+[.)](?:\s|$)", re.IGNORECASE)
 
 
@@ -88,12 +87,13 @@ def _analysis(named: NamedAnalysis, *, most: int, folded: bool) -> list[str]:
     )
     chosen = [f"Informative by the rule {words(rules.rule_text(selection))}: **{words(indices(selection.indices))}**."]
     rows = [row for row in facts.verdict_rows(record) if row[0] not in {"Informative", "Rule"}]
+    about = _pairs(facts.about_rows(record), "Images and compression")
     return [
         f"### {facts.headline(record)}{interval}: {code(named.name)}",
         " ".join([*chosen, *([words(said)] if (said := agreement(record)) else [])]),
         _items([*rows, *(("Note", note) for note in facts.notes(record)[:MANY])]),
         *_dimensions(record, most=most, folded=folded),
-        _fold("Compression", _pairs(storage_rows(record))) if folded else _pairs(storage_rows(record), "Compression"),
+        _fold("Images and compression", about) if folded else about,
     ]
 
 
@@ -116,8 +116,8 @@ def _dimensions(record: AnalysisRecord, *, most: int, folded: bool) -> list[str]
         table += (
             f"\n\n{plural(left, 'dimension is', 'dimensions are')} left out here; the page of `--html` has them all."
         )
-    number = plural(len(record.dimensions), "dimension", "dimensions")
-    return [_fold(f"Every one of {number}" if left <= 0 else number, table)] if folded or len(lines) > OPEN else [table]
+    summary = plural(len(record.dimensions), "dimension", "dimensions")
+    return [_fold(summary, table)] if folded or len(lines) > OPEN else [table]
 
 
 def _comparison(sources: Sources) -> list[str]:
@@ -155,8 +155,8 @@ def _items(rows: Iterable[tuple[str, str]]) -> str:
     return "\n".join(f"- {label}: {words(text)}" for label, text in rows)
 
 
-def _pairs(rows: Sequence[tuple[str, str]], title: str = "") -> str:
-    return _table([title, ""], [[label, words(text)] for label, text in rows], words_in=2) if rows else ""
+def _pairs(rows: Sequence[tuple[str, str]], title: str) -> str:
+    return _table([title, ""], [[label, words(text)] for label, text in rows], words_in=2)
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, words_in: int) -> str:

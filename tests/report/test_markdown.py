@@ -107,9 +107,8 @@ def test_foreign_text_stays_text(text):
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-@pytest.mark.parametrize("number", [1, 2])
-def test_hostile_records_make_an_inert_page(text, number, tmp_path):
-    names = [f"{k}<b>@x|`[a](b)" for k in range(number)]
+def test_hostile_records_make_an_inert_page(text, tmp_path):
+    names = [f"{k}<b>@x|`[a](b)" for k in range(2)]
     found = open_sources(
         [build.write_analysis(tmp_path / name, nasty(text)) for name in names]
         + [build.write_run(tmp_path / "run <img>|@me", config={text: text})]
@@ -117,7 +116,7 @@ def test_hostile_records_make_an_inert_page(text, number, tmp_path):
     shown = markdown(found)
     tokens = assert_inert(shown)
     assert len(shown) < COMMENT
-    assert len([token for token in tokens if token.type == "heading_open"]) == number + 1 + (number > 1)
+    assert len([token for token in tokens if token.type == "heading_open"]) == 4
 
 
 def test_ordinary_words_are_not_made_code():
@@ -143,6 +142,7 @@ def test_numbers_are_the_records(alone):
         assert cells[-3] == f"{row.information:.3f} ± 0.004"
         assert cells[-1] == f"{row.type} |"
     assert "61,234 bytes" in shown
+    assert "| Images | 6,000 seen, 3 rejected |" in shown
     assert agreement(record) in shown
     assert "<details>" not in shown
 
@@ -152,7 +152,7 @@ def test_the_interval_of_the_count(tmp_path):
     assert "### 7 of 15 dimensions carry information (95 % interval 7 to 8): `a`" in markdown(found)
 
 
-@pytest.mark.parametrize("dim", [1, 20, 21, 64, 1000])
+@pytest.mark.parametrize("dim", [1, 20, 21, 300])
 def test_long_tables_are_folded_and_cut(dim, tmp_path):
     found = open_sources([build.write_analysis(tmp_path / "a", build.analysis(dim, 1))])
     shown = markdown(found)
@@ -164,13 +164,13 @@ def test_long_tables_are_folded_and_cut(dim, tmp_path):
 
 
 def test_several_are_compared_and_stay_within_a_comment(tmp_path):
-    many = [build.analysis(100, 7, seed=k, full=True) for k in range(30)]
+    many = [build.analysis(60, 7, seed=k, full=True) for k in range(14)]
     found = open_sources([build.write_analysis(tmp_path / f"model-{k}", record) for k, record in enumerate(many)])
     found = dataclasses.replace(found, stability=stability(found.analyses))
     shown = markdown(found)
     tokens = assert_inert(shown)
     assert len(shown) < COMMENT
-    assert "18 more analyses are not shown." in shown
+    assert "2 more analyses are not shown." in shown
     assert set(tables(tokens)[0]) == {13}
     assert f"| informative | {' | '.join(['7'] * 12)} |" in shown
 
