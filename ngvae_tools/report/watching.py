@@ -90,7 +90,8 @@ def lines(glance: Glance, width: int, height: int) -> list[str]:
     """The view: at most `height` lines of `width` characters; dimensions that find no room are summed up in one."""
     head = [sentence(glance)]
     if glance.holder:
-        head.append(plain(glance.holder.strip()).capitalize())
+        said = plain(glance.holder)
+        head.append(said[:1].upper() + said[1:])
     if glance.epochs:
         head += [*_pace(glance), "", *_figures(glance.epochs, width), ""]
         head += _dimensions(glance.epochs, width, height - len(head))
@@ -114,7 +115,9 @@ def _pace(glance: Glance) -> list[str]:
     if isinstance(last, int) and glance.state == "training":
         bound = "" if isinstance(fixed, int) else "at most "
         left = max((last - len(epochs)) * each - glance.idle, 0.0)
-        parts = [f"epoch {min(len(epochs) + 1, last)} of {bound}{last}", speed, f"{bound}{_duration(left)} left"]
+        parts = [f"epoch {len(epochs) + 1} of {bound}{last}", speed, f"{bound}{_duration(left)} left"]
+        if len(epochs) >= last:
+            parts = [f"all {last} epochs done, exporting", speed]
     lowered = [b.epoch - 1 for a, b in pairwise(epochs) if b.learning_rate < a.learning_rate]
     rate = f"learning rate {epochs[-1].learning_rate:g}"
     if lowered:

@@ -20,7 +20,7 @@ from ngvae_tools.files import LOCK_NAME
 from ngvae_tools.workflows.lock import holder, locked
 
 ENTER, LEAVE = "\x1b[?1049h", "\x1b[?1049l"
-LONG = 100
+LONG = 240
 """Seconds after which a test gives up waiting."""
 
 

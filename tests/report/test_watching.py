@@ -56,6 +56,8 @@ def test_figures_pace_and_time_left(tmp_path):
     assert "epoch 21 of 30, 3.2 s an epoch, 0:00:31 left" in text  # 10 epochs of 3.25 s less 1.25 s
     assert "learning rate 0.0001, lowered after epoch 13" in text
     assert "Process 7 on here" in text
+    done = glance(tmp_path / "done", number=30)
+    assert "all 30 epochs done, exporting, 3.2 s an epoch" in lines(done, 80, 40)
     free = glance(tmp_path / "free", options={"epochs": None})
     assert "epoch 21 of at most 200, 3.2 s an epoch, at most 0:09:45 left" in "\n".join(lines(free, 80, 40))
     fast = dataclasses.replace(

@@ -129,7 +129,7 @@ def killed(command_line, *words, after):
     """Start a training and kill it with SIGKILL once it has so many epochs."""
     history = command_line.folder / "run/history.jsonl"
     with command_line.start("train", *words) as process:
-        end = time.monotonic() + 100
+        end = time.monotonic() + 240
         while not (history.exists() and history.read_text().count("\n") >= after):
             assert process.poll() is None
             assert time.monotonic() < end
