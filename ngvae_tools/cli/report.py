@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ngvae_tools.cli.terminal import LogFile, Overwrite, Quiet, Terminal
 from ngvae_tools.cli.watch import watch
 from ngvae_tools.errors import OptionError
+
+if TYPE_CHECKING:
+    from ngvae_tools.report.sources import Sources
 
 
 def command(
@@ -76,7 +79,7 @@ def command(
     """Show one or several analyses side by side, and training runs."""
     terminal = Terminal(context, quiet=quiet, log_file=log_file)
     if watched is not None:
-        if sources or html or as_json or as_markdown or fail_if or every or samples:
+        if any((sources, html, figures, as_json, as_markdown, fail_if, every, samples, data, decoder)):
             raise OptionError(
                 "--watch shows one training and nothing else",
                 expected="no folders and no other form of report beside it",
@@ -85,13 +88,6 @@ def command(
             )
         watch(terminal, watched, every_seconds)
         return
-    from ngvae_tools.report.conditions import check, parse
-    from ngvae_tools.report.document import as_json as to_json
-    from ngvae_tools.report.markdown import markdown
-    from ngvae_tools.report.terminal import headlines, render
-    from ngvae_tools.report.words import plural
-    from ngvae_tools.workflows.report import report
-
     if as_json and as_markdown:
         raise OptionError(
             "--json and --markdown both print to stdout",
@@ -99,6 +95,10 @@ def command(
             found="both",
             remedy="run report once for each",
         )
+    from ngvae_tools.report.conditions import check, parse
+    from ngvae_tools.report.terminal import headlines, render
+    from ngvae_tools.workflows.report import report
+
     conditions = [parse(text) for text in fail_if or []]
     found = report(
         sources or None,
@@ -114,15 +114,31 @@ def command(
         terminal.say(sentence)
     for note in dict.fromkeys(note for named in found.analyses if named.pictures for note in named.pictures.notes):
         terminal.say(f"Note: {note}")
-    if as_json:
-        print(to_json(found), end="", flush=True)
-    elif as_markdown:
-        sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # whatever the locale of a CI job
-        print(markdown(found), end="", flush=True)
-    elif html is not None or figures is not None:
-        terminal.show(headlines(found))
+    if as_json or as_markdown:
+        _print(found, as_json=as_json)
     else:
-        terminal.show(render(found, every=every, samples=samples))
+        written = html is not None or figures is not None
+        terminal.show(headlines(found) if written else render(found, every=every, samples=samples))
+    if html is None and figures is None:
+        terminal.next("report", *(sources or []), "--html", "report.html")
+    _say_written(terminal, found, html, figures)
+    check(conditions, found)
+
+
+def _print(found: Sources, *, as_json: bool) -> None:
+    """Print JSON or Markdown to stdout."""
+    if as_json:
+        from ngvae_tools.report.document import as_json as text_of
+    else:
+        from ngvae_tools.report.markdown import markdown as text_of
+
+        sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # whatever the locale of a CI job
+    print(text_of(found), end="", flush=True)
+
+
+def _say_written(terminal: Terminal, found: Sources, html: Path | None, figures: Path | None) -> None:
+    from ngvae_tools.report.words import plural
+
     if html is not None:
         terminal.say(f"Wrote {html}. Next: open it in a browser.")
     if figures is not None:
@@ -135,6 +151,3 @@ def command(
             if names
             else f"Wrote no figure to {figures}: nothing has data to draw yet."
         )
-    if html is None and figures is None:
-        terminal.next("report", *(sources or []), "--html", "report.html")
-    check(conditions, found)
