@@ -31,7 +31,10 @@ def umap_points(values: Array) -> Array | None:
     """
     if len(values) < 4 or not values.shape[1]:
         return None
-    with warnings.catch_warnings():
+    from threadpoolctl import threadpool_limits
+
+    # Numba sets OpenMP's threads for the whole process, on which the bits of a training after it would hang.
+    with threadpool_limits(limits=1), warnings.catch_warnings():
         # Libraries below it warn of their own versions, and it of a seed that costs it threads.
         warnings.simplefilter("ignore")
         umap = optional("umap", extra="umap")

@@ -165,6 +165,7 @@ def test_ctrl_c_ends_the_watching_alone(command_line, sprites, tmp_path):
         trained.kill()
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges(command_line, sprites):
     with training(command_line, sprites, "--epochs", "3", "--learning-rate", "1e30") as trained:
         found = command_line("report", "--watch", "run", "--every-seconds", "0.1")

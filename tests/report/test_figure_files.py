@@ -285,6 +285,7 @@ def test_png_has_the_size_in_print(folder):
             assert image.convert("L").getextrema()[0] < 128
 
 
+@pytest.mark.slow
 def test_same_bytes_each_time(folder, sources, tmp_path):
     write_figures(sources, tmp_path / "again")
     for path in folder.iterdir():

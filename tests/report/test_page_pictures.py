@@ -120,8 +120,14 @@ def test_what_is_missing_is_absent(record, tmp_path):
     assert "the axes have no meaning of their own" in drawn
 
 
+@pytest.fixture(scope="module")
+def harmless(record, tmp_path_factory):
+    """A page without a name that means anything."""
+    return page(shown(tmp_path_factory.mktemp("harmless"), record, page_pictures.pictures(record, points=20)))
+
+
 @pytest.mark.parametrize("hostile", HOSTILE)
-def test_hostile_names_are_text(record, tmp_path, hostile):
+def test_hostile_names_are_text(record, harmless, tmp_path, hostile):
     pictures = page_pictures.pictures(record, points=20, name=hostile)
     coloured = dataclasses.replace(
         pictures.map,
@@ -141,7 +147,6 @@ def test_hostile_names_are_text(record, tmp_path, hostile):
     )
     named = shown(tmp_path, nasty, pictures)
     text = page(dataclasses.replace(named, analyses=(dataclasses.replace(named.analyses[0], name=plain(hostile)),)))
-    harmless = page(shown(tmp_path / "harmless", record, page_pictures.pictures(record, points=20)))
     found, expected = Elements(text), Elements(harmless)
     assert found.tags.count("script") == 2
     assert set(found.tags) <= {*expected.tags, "code"}
@@ -171,7 +176,9 @@ def test_many_large_images_fit_a_mail(tmp_path):
     assert text.count('class="film"') == 64
 
 
-@pytest.mark.parametrize("room", [160_000, 250_000, 400_000])
+@pytest.mark.parametrize(
+    "room", [160_000, *(pytest.param(room, marks=pytest.mark.slow) for room in (250_000, 400_000))]
+)
 def test_a_page_stays_below_its_limit(record, tmp_path, monkeypatch, room):
     pictures = page_pictures.pictures(record, side=128, points=500, name="a folder with a long name/and another/")
     noise = np.random.default_rng(0).integers(0, 96, (9, 128, 128, 3), np.uint8)

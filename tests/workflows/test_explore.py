@@ -545,6 +545,7 @@ class TestKindsOfLatents:
             assert shown == [r"a\n.png", r"caf\udce9.png", "z" * 199 + "\N{HORIZONTAL ELLIPSIS}"]
             assert server.ask("point", {"id": os.fsdecode(names[1])})[1]["row"] == 1
 
+    @pytest.mark.slow
     def test_a_million_rows(self, spread):
         values = np.random.default_rng(3).normal(0, 1, (1_000_000, 2)).astype(np.float32)
         latent_files.write(spread / "latents.h5", values)

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from PIL import Image
 from sklearn.decomposition import PCA
 
 from ngvae_tools import append_latents, select_latents
+from ngvae_tools.analysis.disentanglement.settings import Settings
 from ngvae_tools.analysis.moments import Moments
 from ngvae_tools.analysis.overview import Overview, principal_plane
 from ngvae_tools.errors import ContractError, DatasetError, MissingDependencyError, OptionError, RecordError
@@ -40,7 +42,8 @@ KEEP_ALL = StoreOptions(keep="all")
 def out(tmp_path_factory):
     """The sample data, analysed with decoder and labels."""
     folder = tmp_path_factory.mktemp("pictures") / "out"
-    select_latents(ENCODER, SPRITES, folder, decoder=DECODER, labels="auto", bootstrap=0)
+    settings = Settings(train=500, test=200, predict=False)
+    select_latents(ENCODER, SPRITES, folder, decoder=DECODER, labels="auto", bootstrap=0, settings=settings)
     return folder
 
 
@@ -595,6 +598,22 @@ class TestSeveralAnalyses:
 
 
 class TestUmap:
+    @pytest.mark.slow
+    def test_the_process_keeps_its_threads(self):
+        """Numba sets OpenMP's, on which a training's bits hang."""
+        script = (
+            "import torch; torch.set_num_threads(1); import numpy as np;"
+            "from ngvae_tools.workflows.latent_map import umap_points;"
+            "assert umap_points(np.random.default_rng(0).normal(size=(60, 4))).shape == (60, 2);"
+            "print(torch.get_num_threads())"
+        )
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == "1"
+
+    @pytest.mark.slow
     def test_of_the_sample_data(self, out, pictures):
         found = gather_pictures(named(out), method="umap").map
         assert (found.method, found.explained) == ("UMAP", None)

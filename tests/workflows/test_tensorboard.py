@@ -114,7 +114,8 @@ def test_weights_and_files_are_the_same_as_without(watched, sprites, tmp_path):
     assert not (bare.folder / "tensorboard").exists()
 
 
-@pytest.mark.parametrize("channels", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [1, 2])
 def test_gaussian_models_grey_images_and_none_held_out(channels, tmp_path, as_h5):
     rng = np.random.default_rng(0)
     data = as_h5(tmp_path / "data.h5", rng.integers(0, 255, (40, 32, 32, channels), np.uint8))
@@ -188,6 +189,7 @@ def test_a_training_begun_without_is_told_of_from_its_first_epoch(sprites, tmp_p
     assert scalars(accumulated(run.folder)) == expected(run)
 
 
+@pytest.mark.slow
 def test_without_the_package_it_is_asked_for(watch, sprites, tmp_path):
     watched = watch("tensorboard")
     found = watched.run("train", sprites, "-o", "run", "--epochs", "1", "--tensorboard")

@@ -49,7 +49,8 @@ def test_linear_networks_keep_the_components_that_vary():
     spread = np.sort(found.standard_deviation)
     assert spread[:3].max() < 0.02
     # The penalty shrinks what is left a little; the decoder, which stretches nothing, forbids more.
-    assert (spread**2).sum() == pytest.approx(14, rel=0.05)
+    # The sample's own variance: its random numbers are others on another processor.
+    assert (spread**2).sum() == pytest.approx(float(data.var(dim=0).sum()), rel=0.05)
 
 
 def test_pruning_stops_before_the_share_is_lost():
