@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ngvae_tools.report.pictures import Colouring, Extremes, LatentMap, Pictures, Reconstructed, Traversal
+from ngvae_tools.reporting.pictures import Colouring, Extremes, LatentMap, Pictures, Reconstructed, Traversal
 
 
 def pictures(record, *, side=32, channels=3, frames=9, points=300, name="sprites/", notes=()):

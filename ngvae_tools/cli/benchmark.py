@@ -66,7 +66,7 @@ def command(
     """Train every model on data with known factors, several seeds, and compare them in one table."""
     terminal = Terminal(context, quiet=quiet, log_file=log_file)
     from ngvae_tools.cli.cells import cells_progress, say_plan
-    from ngvae_tools.report.benchmark import view
+    from ngvae_tools.reporting.benchmark import view
     from ngvae_tools.workflows.benchmark.run import benchmark, tabulate
 
     if table_only:

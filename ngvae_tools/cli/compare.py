@@ -31,7 +31,7 @@ def command(
 ) -> None:
     """Say whether two data sets through the same encoder differ, and which images lie outside the range seen."""
     terminal = Terminal(context, quiet=quiet, log_file=log_file)
-    from ngvae_tools.report.drift import render
+    from ngvae_tools.reporting.drift import render
     from ngvae_tools.workflows.compare import compare
 
     drift = compare(a, b, output=output, seed=seed, overwrite=overwrite)

@@ -66,8 +66,8 @@ def show_selection(terminal: Terminal, record: AnalysisRecord, folder: Path, *, 
     if as_json:
         print(record.to_json(), end="", flush=True)
     else:
-        from ngvae_tools.report.sources import open_sources
-        from ngvae_tools.report.terminal import render
+        from ngvae_tools.reporting.sources import open_sources
+        from ngvae_tools.reporting.terminal import render
 
         terminal.show(render(open_sources([folder])))
     if record.data.n_rejected:

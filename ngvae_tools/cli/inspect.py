@@ -61,7 +61,7 @@ def _rendered(found: Inspection) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    from ngvae_tools.report.words import plain
+    from ngvae_tools.reporting.words import plain
 
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(max_width=16, overflow="fold")

@@ -71,7 +71,7 @@ def verify(
 ) -> None:
     """Read all of a latent file and compare it with its checksums; exit 2 where it is damaged."""
     terminal = Terminal(context, quiet=quiet, log_file=log_file)
-    from ngvae_tools.report.words import count, plain, plural
+    from ngvae_tools.reporting.words import count, plain, plural
     from ngvae_tools.workflows.describe_latents import verify_latents
 
     found = verify_latents(latents)
@@ -102,7 +102,7 @@ def export(
 ) -> None:
     """Write the decoded latents in the format that the ending of OUT names."""
     terminal = Terminal(context, quiet=quiet, log_file=log_file)
-    from ngvae_tools.report.words import count, plain, plural
+    from ngvae_tools.reporting.words import count, plain, plural
     from ngvae_tools.workflows.export_latents import export_latents
 
     found = export_latents(latents, output, overwrite=overwrite)
@@ -129,7 +129,7 @@ def index(
 ) -> None:
     """Build an index beside a latent file, with which `similar` searches millions of images faster."""
     terminal = Terminal(context, quiet=quiet, log_file=log_file)
-    from ngvae_tools.report.words import count, plain, plural
+    from ngvae_tools.reporting.words import count, plain, plural
     from ngvae_tools.workflows.similar import index_latents
 
     found = index_latents(latents, overwrite=overwrite)
@@ -167,7 +167,7 @@ def similar(
     from rich.table import Table
     from rich.text import Text
 
-    from ngvae_tools.report.words import number, plain
+    from ngvae_tools.reporting.words import number, plain
     from ngvae_tools.workflows.similar import similar as find
 
     found = find(latents, image, encoder=encoder, count=count, exact=exact, device=device)
@@ -248,7 +248,7 @@ def merge(
 
 
 def _say_combined(terminal: Terminal, found: Combined) -> None:
-    from ngvae_tools.report.words import plain, plural
+    from ngvae_tools.reporting.words import plain, plural
 
     terminal.say(f"Wrote {plain(found.path)}: {plural(found.n_rows, 'row', 'rows')}, {found.n_added:,} of them added.")
     for note in found.notes:
@@ -267,7 +267,7 @@ def _described(found: LatentsDescription, *, every: bool) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    from ngvae_tools.report.words import plain
+    from ngvae_tools.reporting.words import plain
 
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column()
@@ -286,7 +286,7 @@ def _described(found: LatentsDescription, *, every: bool) -> RenderableType:
 
 
 def _cells(cost: DimensionCost) -> Iterator[str]:
-    from ngvae_tools.report.words import number
+    from ngvae_tools.reporting.words import number
 
     yield str(cost.dimension)
     yield number(cost.bits)
@@ -300,7 +300,7 @@ def _cells(cost: DimensionCost) -> Iterator[str]:
 def _rows(found: LatentsDescription) -> Iterator[tuple[str, str]]:
     """A label and a value a line."""
     from ngvae_tools.analysis.indices import indices
-    from ngvae_tools.report.words import count, number, plural
+    from ngvae_tools.reporting.words import count, number, plural
 
     yield "file", found.path
     yield "rows", f"{count(found.rows)}, identified by {found.identifiers}"

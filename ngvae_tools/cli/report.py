@@ -13,7 +13,7 @@ from ngvae_tools.cli.watch import watch
 from ngvae_tools.errors import OptionError
 
 if TYPE_CHECKING:
-    from ngvae_tools.report.sources import Sources
+    from ngvae_tools.reporting.sources import Sources
 
 
 def command(
@@ -95,8 +95,8 @@ def command(
             found="both",
             remedy="run report once for each",
         )
-    from ngvae_tools.report.conditions import check, parse
-    from ngvae_tools.report.terminal import headlines, render
+    from ngvae_tools.reporting.conditions import check, parse
+    from ngvae_tools.reporting.terminal import headlines, render
     from ngvae_tools.workflows.report import report
 
     conditions = [parse(text) for text in fail_if or []]
@@ -128,21 +128,21 @@ def command(
 def _print(found: Sources, *, as_json: bool) -> None:
     """Print JSON or Markdown to stdout."""
     if as_json:
-        from ngvae_tools.report.document import as_json as text_of
+        from ngvae_tools.reporting.document import as_json as text_of
     else:
-        from ngvae_tools.report.markdown import markdown as text_of
+        from ngvae_tools.reporting.markdown import markdown as text_of
 
         sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # whatever the locale of a CI job
     print(text_of(found), end="", flush=True)
 
 
 def _say_written(terminal: Terminal, found: Sources, html: Path | None, figures: Path | None) -> None:
-    from ngvae_tools.report.words import plural
+    from ngvae_tools.reporting.words import plural
 
     if html is not None:
         terminal.say(f"Wrote {html}. Next: open it in a browser.")
     if figures is not None:
-        from ngvae_tools.report.figure_files import LIST_NAME, figures_of
+        from ngvae_tools.reporting.figure_files import LIST_NAME, figures_of
 
         names = [file.name for file in figures_of(found)]
         terminal.say(

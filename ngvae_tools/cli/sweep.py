@@ -104,7 +104,7 @@ def command(
     )
     chosen = _sigmas(sigmas, low, high, levels)
     from ngvae_tools.cli.cells import cells_progress, say_plan
-    from ngvae_tools.report.sweep_view import sweep_view
+    from ngvae_tools.reporting.sweep_view import sweep_view
     from ngvae_tools.sweep_record import FILE_NAME, PNG_NAME, SVG_NAME
     from ngvae_tools.workflows.sweep import default_sweep, sweep
 

@@ -162,7 +162,7 @@ def command(
         resize=resize,
         size=size,
     )
-    from ngvae_tools.report.words import plural, unfinished
+    from ngvae_tools.reporting.words import plural, unfinished
     from ngvae_tools.training.allocator import keep_freed_memory
     from ngvae_tools.workflows.train import default_run, train
 
@@ -239,7 +239,7 @@ def _made_here(terminal: Terminal) -> Path:
 
 def _kept(folder: Path) -> str:
     """What an interrupted training has left."""
-    from ngvae_tools.report.words import plural
+    from ngvae_tools.reporting.words import plural
     from ngvae_tools.run import CHECKPOINT_NAME, CONFIG_NAME, RunRecord
 
     if not (folder / CONFIG_NAME).exists():
@@ -275,7 +275,7 @@ def _progress(terminal: Terminal, *, epochs_are_fixed: bool) -> Iterator[Callabl
         TimeRemainingColumn(),
         TextColumn("{task.fields[figures]}"),
     )
-    from ngvae_tools.report.words import plural
+    from ngvae_tools.reporting.words import plural
 
     said = 0
     said_resumed: list[tuple[int, int]] = []

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from ngvae_tools.report.watching import Glance
+    from ngvae_tools.reporting.watching import Glance
 
 CODES = {"finished": 0, "diverged": TrainingDivergedError.exit_code, "stopped": INTERRUPTED}
 """Exit code by how a training ended: that of the training itself."""
@@ -36,10 +36,10 @@ def watch(terminal: Terminal, folder: Path, seconds: float) -> None:
     """
     from rich.console import Console
 
-    from ngvae_tools.report.sources import NamedRun
-    from ngvae_tools.report.terminal import run_view
-    from ngvae_tools.report.watching import sentence
-    from ngvae_tools.report.words import plain
+    from ngvae_tools.reporting.sources import NamedRun
+    from ngvae_tools.reporting.terminal import run_view
+    from ngvae_tools.reporting.watching import sentence
+    from ngvae_tools.reporting.words import plain
     from ngvae_tools.workflows.watch import Watcher
 
     watcher = Watcher(folder)
@@ -66,7 +66,7 @@ def _moving(console: Console) -> Iterator[Callable[[Glance, float], None]]:
     from rich.live import Live
     from rich.text import Text
 
-    from ngvae_tools.report.watching import lines
+    from ngvae_tools.reporting.watching import lines
 
     with Live(console=console, screen=True, auto_refresh=False) as live:
 
@@ -89,7 +89,7 @@ def _moving(console: Console) -> Iterator[Callable[[Glance, float], None]]:
 @contextmanager
 def _lines(terminal: Terminal) -> Iterator[Callable[[Glance, float], None]]:
     """A line an epoch on stdout; what is waited for on stderr, each once."""
-    from ngvae_tools.report.watching import epoch_line, sentence
+    from ngvae_tools.reporting.watching import epoch_line, sentence
 
     done, said = 0, ""
 

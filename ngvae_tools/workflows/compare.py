@@ -14,7 +14,7 @@ from ngvae_tools.errors import RecordError
 from ngvae_tools.files import refuse_existing, write_text
 from ngvae_tools.latents.reader import open_latents
 from ngvae_tools.record import AnalysisRecord
-from ngvae_tools.report.sources import NamedAnalysis, open_sources
+from ngvae_tools.reporting.sources import NamedAnalysis, open_sources
 from ngvae_tools.workflows.latent_sample import check_latents, sample_latents
 
 

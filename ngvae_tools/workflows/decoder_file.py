@@ -9,7 +9,7 @@ from pathlib import Path
 from ngvae_tools.errors import ContractError, MissingDependencyError
 from ngvae_tools.latents.reader import LatentFile
 from ngvae_tools.record import AnalysisRecord
-from ngvae_tools.report.words import plain
+from ngvae_tools.reporting.words import plain
 from ngvae_tools.run import CONFIG_NAME, DECODER_NAME, is_run_config
 from ngvae_tools.workflows.decoding import Decoding, open_decoding
 from ngvae_tools.workflows.originals import is_there

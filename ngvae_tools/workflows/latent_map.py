@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ngvae_tools.latents.reader import LatentFile
 from ngvae_tools.latents.tables import optional
-from ngvae_tools.report.pictures import Colouring
+from ngvae_tools.reporting.pictures import Colouring
 
 Method = Literal["pca", "umap"]
 

@@ -23,9 +23,9 @@ from ngvae_tools.latents.neighbours import nearest, weights_of
 from ngvae_tools.latents.reader import LatentFile, open_latents
 from ngvae_tools.latents.tables import texts
 from ngvae_tools.record import AnalysisRecord
-from ngvae_tools.report.pictures import Extremes, LatentMap, Pictures, Reconstructed, Traversal
-from ngvae_tools.report.sources import NamedAnalysis
-from ngvae_tools.report.words import plain
+from ngvae_tools.reporting.pictures import Extremes, LatentMap, Pictures, Reconstructed, Traversal
+from ngvae_tools.reporting.sources import NamedAnalysis
+from ngvae_tools.reporting.words import plain
 from ngvae_tools.workflows.decoder_file import decoder_of_record
 from ngvae_tools.workflows.decoding import Decoding, open_decoding
 from ngvae_tools.workflows.latent_map import POINTS, Method, colourings, umap_points

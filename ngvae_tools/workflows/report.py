@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ngvae_tools.errors import OptionError
 from ngvae_tools.files import refuse_existing
-from ngvae_tools.report.sources import Sources, find_sources, open_sources
+from ngvae_tools.reporting.sources import Sources, find_sources, open_sources
 
 if TYPE_CHECKING:
     from ngvae_tools.workflows.latent_map import Method
@@ -52,7 +52,7 @@ def report(
     if html is not None:
         refuse_existing(Path(html), overwrite=overwrite, found="something of that name")
     if figures is not None:
-        from ngvae_tools.report.figure_files import refuse_figures
+        from ngvae_tools.reporting.figure_files import refuse_figures
 
         refuse_figures(Path(figures), overwrite=overwrite)
     found = open_sources([Path(source) for source in sources]) if sources else find_sources(Path())
@@ -68,11 +68,11 @@ def report(
         analyses = gather_all(found.analyses, data=data, decoder=decoder, device=device, method=method)
         found = dataclasses.replace(found, analyses=analyses)
     if html is not None:
-        from ngvae_tools.report.html import write_html
+        from ngvae_tools.reporting.html import write_html
 
         write_html(found, Path(html))
     if figures is not None:
-        from ngvae_tools.report.figure_files import write_figures
+        from ngvae_tools.reporting.figure_files import write_figures
 
         write_figures(found, Path(figures), overwrite=overwrite)
     return found

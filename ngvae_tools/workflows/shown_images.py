@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ngvae_tools.contract import InputScale
 from ngvae_tools.errors import ContractError, DatasetError
 from ngvae_tools.latents.reader import LatentFile
-from ngvae_tools.report.words import plain
+from ngvae_tools.reporting.words import plain
 from ngvae_tools.workflows.decoding import Decoding
 from ngvae_tools.workflows.originals import Originals
 from ngvae_tools.workflows.thumbnails import Bytes, said_of_channels, scaled, small, small_shape

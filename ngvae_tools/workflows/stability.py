@@ -7,7 +7,7 @@ from itertools import combinations
 
 from ngvae_tools.analysis.stability import LEAST, ModelSample, PairStability, Stability, compare_pair, stability_of
 from ngvae_tools.errors import RecordError
-from ngvae_tools.report.sources import NamedAnalysis
+from ngvae_tools.reporting.sources import NamedAnalysis
 from ngvae_tools.workflows.latent_sample import check_latents, sample_latents
 
 MOST = 12

@@ -15,7 +15,7 @@ from ngvae_tools.datasets import open_dataset
 from ngvae_tools.datasets.places import Place, location_of, name_of, place_of
 from ngvae_tools.errors import NgvaeToolsError, OptionError, TrainingDivergedError
 from ngvae_tools.files import refuse_existing, write_text
-from ngvae_tools.report.sweep_figure import write_figures
+from ngvae_tools.reporting.sweep_figure import write_figures
 from ngvae_tools.run import RunRecord
 from ngvae_tools.sweep_record import (
     FILE_NAME,

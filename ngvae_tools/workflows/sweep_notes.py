@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ngvae_tools.report.sweep_words import distinct_counts, no_plateau
-from ngvae_tools.report.words import plural, unfinished
+from ngvae_tools.reporting.sweep_words import distinct_counts, no_plateau
+from ngvae_tools.reporting.words import plural, unfinished
 from ngvae_tools.sweep_record import Level, Plateau, SweepRecord, Verdict
 
 SETTLED = 5

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ngvae_tools.record import AnalysisRecord, DimensionStatistics
-from ngvae_tools.report.pictures import Traversal
+from ngvae_tools.reporting.pictures import Traversal
 from ngvae_tools.workflows.decoding import Decoding, expanded
 from ngvae_tools.workflows.thumbnails import small
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ngvae_tools import benchmark_record, record, sweep_record
 from ngvae_tools.errors import RecordError
-from ngvae_tools.report.checks import check_run
-from ngvae_tools.report.watching import Glance
-from ngvae_tools.report.words import plain
+from ngvae_tools.reporting.checks import check_run
+from ngvae_tools.reporting.watching import Glance
+from ngvae_tools.reporting.words import plain
 from ngvae_tools.run import CONFIG_NAME, DIVERGED_NAME, HISTORY_NAME, SUMMARY_NAME, RunRecord
 from ngvae_tools.workflows.cells import CELLS
 from ngvae_tools.workflows.lock import holder

@@ -62,7 +62,7 @@ def where_time_goes(out: Path) -> None:
     import cProfile
     import pstats
 
-    from ngvae_tools.report.sources import open_sources
+    from ngvae_tools.reporting.sources import open_sources
     from ngvae_tools.workflows.pictures import gather_pictures
 
     (named,) = open_sources([out]).analyses

@@ -17,7 +17,7 @@ from ngvae_tools import select_latents
 from ngvae_tools.errors import OutputError, RecordError
 from ngvae_tools.latents.reader import open_latents
 from ngvae_tools.record import AnalysisRecord
-from ngvae_tools.report.sources import open_sources
+from ngvae_tools.reporting.sources import open_sources
 from ngvae_tools.workflows.compare import compare
 from ngvae_tools.workflows.latent_sample import image_numbers, sample_latents
 from ngvae_tools.workflows.stability import stability

@@ -26,7 +26,7 @@ from ngvae_tools.inference.decoder import DecoderSession
 from ngvae_tools.inference.session import HeadNames
 from ngvae_tools.latents.neighbours import weights_of
 from ngvae_tools.latents.reader import open_latents
-from ngvae_tools.report.sources import open_sources
+from ngvae_tools.reporting.sources import open_sources
 from ngvae_tools.workflows import shown_images
 from ngvae_tools.workflows.originals import Originals
 from ngvae_tools.workflows.pictures import gather_all, gather_pictures

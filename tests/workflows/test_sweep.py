@@ -14,7 +14,7 @@ import records
 import ngvae_tools
 from ngvae_tools import sweep
 from ngvae_tools.errors import DeviceError, OptionError, OutputError, TrainingDivergedError
-from ngvae_tools.report.sources import find_sources, open_sources
+from ngvae_tools.reporting.sources import find_sources, open_sources
 from ngvae_tools.sweep_record import FILE_NAME, PNG_NAME, SVG_NAME, Plateau, SweepRecord, Verdict
 from ngvae_tools.training.config import TrainingConfig
 from ngvae_tools.training.sweep_config import SweepConfig

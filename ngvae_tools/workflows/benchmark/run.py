@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from ngvae_tools.benchmark_record import FILE_NAME, TABLE_NAME, BenchmarkRecord, rows_of
 from ngvae_tools.errors import OptionError
 from ngvae_tools.files import write_text
-from ngvae_tools.report.benchmark import markdown
-from ngvae_tools.report.words import plural
+from ngvae_tools.reporting.benchmark import markdown
+from ngvae_tools.reporting.words import plural
 from ngvae_tools.run import RunRecord
 from ngvae_tools.workflows.benchmark.figures import cell_figures
 from ngvae_tools.workflows.benchmark.plan import Plan, make_plan

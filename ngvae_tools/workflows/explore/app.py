@@ -18,9 +18,9 @@ from starlette.routing import Route
 
 from ngvae_tools.analysis.overview import Plane
 from ngvae_tools.errors import NgvaeToolsError
-from ngvae_tools.report.facts import headline
-from ngvae_tools.report.pictures import Colouring
-from ngvae_tools.report.words import plain
+from ngvae_tools.reporting.facts import headline
+from ngvae_tools.reporting.pictures import Colouring
+from ngvae_tools.reporting.words import plain
 from ngvae_tools.workflows.explore.chart import Chart
 from ngvae_tools.workflows.explore.explorer import Explorer, Shown, data_url
 

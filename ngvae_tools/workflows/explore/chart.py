@@ -14,8 +14,8 @@ from ngvae_tools.analysis.overview import Plane, principal_plane
 from ngvae_tools.datasets.base import evenly_spaced
 from ngvae_tools.latents.neighbours import weights_of
 from ngvae_tools.latents.reader import LatentFile
-from ngvae_tools.report.pictures import Colouring
-from ngvae_tools.report.words import plain
+from ngvae_tools.reporting.pictures import Colouring
+from ngvae_tools.reporting.words import plain
 from ngvae_tools.workflows.latent_map import POINTS, colourings
 from ngvae_tools.workflows.originals import identifiers_at, labels_at
 

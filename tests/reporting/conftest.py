@@ -1,0 +1,53 @@
+import dataclasses
+
+import pytest
+import records as build
+
+from ngvae_tools.reporting.html import page
+from ngvae_tools.reporting.sources import open_sources
+
+HOSTILE = "<img src=x onerror=alert(1)> [red]$x^{"
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory):
+    """Two comparable analyses, K = 1 with nulls, K = 64, a hostile one, and two runs."""
+    tmp_path = tmp_path_factory.mktemp("many")
+    nasty = build.analysis(
+        4, 2, family="</svg><script>alert(1)</script>", notes=(f"{HOSTILE} \x1b[31m \udc80",), seed=7, full=True
+    )
+    nasty = dataclasses.replace(
+        nasty,
+        rules=tuple(dataclasses.replace(rule, rule=f"{HOSTILE}{rule.rule}") for rule in nasty.rules),
+        truncation=dataclasses.replace(nasty.truncation, decoder=f"{HOSTILE} \x1b[31m"),
+        supervised=dataclasses.replace(
+            nasty.supervised,
+            source=HOSTILE,
+            notes=(f"{HOSTILE} \x1b[31m",),
+            settings={HOSTILE: HOSTILE},
+            factors=tuple(dataclasses.replace(f, name=f"{HOSTILE} \x1b[31m") for f in nasty.supervised.factors),
+        ),
+    )
+    return open_sources(
+        [
+            build.write_analysis(tmp_path / "one" / "selection", build.analysis(full=True)),
+            build.write_analysis(
+                tmp_path / "two" / "selection", build.analysis(family="gaussian", informative=9, seed=1)
+            ),
+            build.write_analysis(tmp_path / "single", build.analysis(1, 1)),
+            build.write_analysis(tmp_path / "wide", build.analysis(64, 11, seed=4, full=True)),
+            build.write_analysis(tmp_path / HOSTILE, nasty),
+            build.write_run(tmp_path / "one" / "run", config={HOSTILE: HOSTILE}),
+            build.write_run(tmp_path / "two" / "run", build.epochs(gaussian=True, held_out=False), finished=False),
+        ]
+    )
+
+
+@pytest.fixture(scope="session")
+def many_page(many):
+    return page(many)
+
+
+@pytest.fixture
+def alone(tmp_path):
+    return open_sources([build.write_analysis(tmp_path / "selection", build.analysis(rejected=3))])
