@@ -22,8 +22,8 @@ class CommandLine:
         self.environment = environment
 
     def start(self, *words, **options):
-        # The user's own settings of width and colour must not decide what a test sees.
-        own = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "FORCE_COLOR"}}
+        # The user's own settings of size and colour must not decide what a test sees.
+        own = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES", "FORCE_COLOR"}}
         with _default_interrupt():
             return subprocess.Popen(
                 [sys.executable, "-m", "ngvae_tools", *map(str, words)],
