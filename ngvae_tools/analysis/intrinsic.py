@@ -179,6 +179,6 @@ def _interval(
 
 
 def _t_quantile(blocks: int) -> float:
-    from scipy.stats import t
+    from scipy.special import stdtrit  # the quantile of scipy.stats.t, without the second that its import takes
 
-    return float(t.ppf((1 + _CONFIDENCE) / 2, blocks - 1))
+    return float(stdtrit(blocks - 1, (1 + _CONFIDENCE) / 2))

@@ -25,19 +25,18 @@ class StudentT(nn.Module):
 
     def __init__(self, alpha: float) -> None:
         super().__init__()
-        from scipy import stats
+        from scipy.special import stdtr, stdtrit  # what scipy.stats.t calls, without the second that its import takes
 
         self.nu = 2 * alpha
         self.log_norm = math.lgamma(alpha + 0.5) - math.lgamma(alpha) - 0.5 * math.log(self.nu * math.pi)
-        law = stats.t(self.nu)
-        last = float(law.isf(1e-13))
+        last = -float(stdtrit(self.nu, 1e-13))
         self.y_max = last / math.sqrt(self.nu + last**2)
         y = torch.linspace(0, self.y_max, self.NODES, dtype=torch.float64)
         t = y * (self.nu / (1 - y**2)).sqrt()
         step = self.y_max / (self.NODES - 1)
         # dS/dy = -f(t) dt/dy, dt/dy = sqrt(nu) (1 - y^2)^(-3/2)
-        slope = -torch.as_tensor(law.pdf(t)) * math.sqrt(self.nu) * (1 - y**2) ** -1.5 * step
-        value = torch.as_tensor(law.sf(t))
+        slope = -self.density(t) * math.sqrt(self.nu) * (1 - y**2) ** -1.5 * step
+        value = torch.from_numpy(stdtr(self.nu, -t.numpy()))
         # Hermite's cubic through both values and slopes of an interval, in powers of the position x within it.
         rise, left, right = value.diff(), slope[:-1], slope[1:]
         coefficients = [value[:-1], left, 3 * rise - 2 * left - right, left + right - 2 * rise]
