@@ -1,9 +1,11 @@
 import contextlib
+import io
 import os
 import signal
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import h5py
@@ -12,6 +14,9 @@ import pytest
 from PIL import Image
 
 from ngvae_tools.datasets import write_sprites
+
+# Settings of size and colour, which must not decide what a test sees.
+_OF_THE_USER = ("COLUMNS", "LINES", "FORCE_COLOR")
 
 
 class CommandLine:
@@ -22,8 +27,7 @@ class CommandLine:
         self.environment = environment
 
     def start(self, *words, **options):
-        # The user's own settings of size and colour must not decide what a test sees.
-        own = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES", "FORCE_COLOR"}}
+        own = {name: value for name, value in os.environ.items() if name not in _OF_THE_USER}
         with _default_interrupt():
             return subprocess.Popen(
                 [sys.executable, "-m", "ngvae_tools", *map(str, words)],
@@ -52,6 +56,43 @@ class CommandLine:
     def under(self, **environment):
         """The same with more environment variables."""
         return CommandLine(self.folder, **self.environment | environment)
+
+
+class Commands:
+    """The same commands in this process, whose libraries are loaded, where nothing hangs on a process of its own."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self, *words):
+        """Run to the end: exit code, stdout, stderr."""
+        out, err, argv = io.StringIO(), io.StringIO(), list(map(str, words))
+        with (
+            contextlib.chdir(self.folder),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            warnings.catch_warnings(),
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            warnings.simplefilter("default")
+            patch.setattr(sys, "argv", ["ngvae-tools", *argv])
+            for name in _OF_THE_USER:
+                patch.delenv(name, raising=False)
+            code = self._run(argv)
+        return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+
+    def _run(self, argv):
+        from ngvae_tools.cli import app, terminal
+
+        handlers = set(terminal.logger.handlers)
+        try:
+            app.app(argv)
+        except SystemExit as ended:
+            return ended.code or 0
+        finally:
+            for handler in set(terminal.logger.handlers) - handlers:
+                terminal.logger.removeHandler(handler)
+                handler.close()
 
 
 @contextlib.contextmanager
@@ -110,6 +151,11 @@ class Watch:
 @pytest.fixture
 def command_line(tmp_path):
     return CommandLine(tmp_path)
+
+
+@pytest.fixture
+def commands(tmp_path):
+    return Commands(tmp_path)
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONSOLE = [line[2:] for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+# Each trains two models and more, in processes of their own.
+LONG = ("ngvae-tools sweep", "ngvae-tools benchmark")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -25,22 +27,32 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def slow(request: pytest.FixtureRequest) -> bool:
+    """Whether slow tests of this file were asked for."""
+    return any(item.path == request.path and item.get_closest_marker("slow") for item in request.session.items)
+
+
 def _run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(arguments, cwd=folder, check=False, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
-def outputs(folder: Path) -> dict[str, subprocess.CompletedProcess[str]]:
-    """Every console command of the README, run in order."""
+def outputs(folder: Path, slow: bool) -> dict[str, subprocess.CompletedProcess[str]]:
+    """The console commands of the README, run in order; the long ones where slow tests run, as nothing needs them."""
     done = {}
     for command in CONSOLE:
+        if command.startswith(LONG) and not slow:
+            continue
         program, *arguments = shlex.split(command)
         assert program == "ngvae-tools"
         done[command] = _run([sys.executable, "-m", "ngvae_tools", *arguments], folder)
     return done
 
 
-@pytest.mark.parametrize("command", CONSOLE)
+@pytest.mark.parametrize(
+    "command", [pytest.param(c, marks=pytest.mark.slow if c.startswith(LONG) else ()) for c in CONSOLE]
+)
 def test_command_runs(command, outputs):
     assert outputs[command].returncode == 0, outputs[command].stderr
 

@@ -26,18 +26,18 @@ def test_help_names_what_it_takes(command_line):
         (["--dataset-key", "x"], "--dataset-key would do nothing"),
     ],
 )
-def test_what_cannot_be_used(command_line, words, found):
-    result = command_line("benchmark", "--output", "B", *words)
+def test_what_cannot_be_used(commands, words, found):
+    result = commands("benchmark", "--output", "B", *words)
     assert result.returncode == 2
     assert found in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_a_table_of_what_has_not_run(command_line, tmp_path):
+def test_a_table_of_what_has_not_run(commands, tmp_path):
     data = (BenchmarkData("a", str(tmp_path / "a.h5"), "f", 10, (16, 16, 3), ("x",), (1, 1)),)
     (tmp_path / "B").mkdir()
     Plan("quick", "ngvae-tools benchmark", "cpu", data, {}, ()).write(tmp_path / "B")
-    result = command_line("benchmark", "--output", "B", "--table-only", "--json")
+    result = commands("benchmark", "--output", "B", "--table-only", "--json")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["data"][0]["intrinsic"] == [1, 1]
     assert "Wrote B/benchmark.json and B/table.md" in result.stderr

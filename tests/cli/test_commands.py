@@ -68,8 +68,8 @@ class TestHelpAndVersion:
         assert (found.returncode, found.stdout, found.stderr) == (0, f"ngvae-tools {ngvae_tools.__version__}\n", "")
 
     @pytest.mark.parametrize("command", [*(name for name in COMMANDS if name != "latents"), *LATENTS_COMMANDS])
-    def test_every_command_has_help(self, command_line, command):
-        found = command_line(*command.split(), "--help")
+    def test_every_command_has_help(self, commands, command):
+        found = commands(*command.split(), "--help")
         assert found.returncode == 0
         assert ("--quiet" in found.stdout) != (command == "latents")  # a group, whose own commands have it
 
@@ -153,15 +153,15 @@ class TestSelectLatents:
         ]
 
     @pytest.mark.parametrize("place", ["before", "after"])
-    def test_quiet_says_nothing_and_the_log_file_does(self, command_line, encoder, data, tmp_path, place):
+    def test_quiet_says_nothing_and_the_log_file_does(self, commands, encoder, data, tmp_path, place):
         options = ["--quiet", "--log-file", "log.txt"]
         words = ["select-latents", encoder, data, "-o", "out", "--json"]
-        found = command_line(*options, *words) if place == "before" else command_line(*words, *options)
+        found = commands(*options, *words) if place == "before" else commands(*words, *options)
         assert (found.returncode, found.stderr) == (0, "")
         log = (tmp_path / "log.txt").read_text()
         assert "50 images seen, 0 rejected" in log
         assert re.match(r"\d{4}-\d\d-\d\d ", log)
-        assert command_line("select-latents", encoder, data, "-o", "out", *options).returncode == 2
+        assert commands("select-latents", encoder, data, "-o", "out", *options).returncode == 2
         assert "already exists" in (tmp_path / "log.txt").read_text().removeprefix(log)
 
     def test_names_that_are_not_utf8_do_not_disturb_the_log(self, command_line, encoder, data, tmp_path):
@@ -172,35 +172,35 @@ class TestSelectLatents:
         assert "Logging error" not in found.stderr
         assert (tmp_path / out / "selection.json").exists()
 
-    def test_rejected_images_give_exit_code_3(self, command_line, encoder, as_pngs, tmp_path):
+    def test_rejected_images_give_exit_code_3(self, commands, encoder, as_pngs, tmp_path):
         images = images_of(6)
         images[1, -1, -1, -1] = 255
         folder = as_pngs(tmp_path / "d", images)
         (folder / "00004.png").write_bytes(b"broken")
-        found = command_line("select-latents", encoder, folder, "-o", "out")
+        found = commands("select-latents", encoder, folder, "-o", "out")
         assert found.returncode == 3
         assert "2 of 6 images could not be used; out/rejected.jsonl says why." in found.stderr
         lines = (tmp_path / "out/rejected.jsonl").read_text().splitlines()
         assert [json.loads(line)["id"] for line in lines] == ["00001.png", "00004.png"]
 
     @pytest.mark.slow
-    def test_training_with_a_rejected_image_gives_exit_code_3(self, command_line, as_pngs, tmp_path):
+    def test_training_with_a_rejected_image_gives_exit_code_3(self, commands, as_pngs, tmp_path):
         folder = as_pngs(tmp_path / "d", np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), dtype=np.uint8))
         (folder / "00004.png").write_bytes(b"broken")
-        found = command_line("train", folder, "-o", "run", "--epochs", "1", "--latent-dim", "2")
+        found = commands("train", folder, "-o", "run", "--epochs", "1", "--latent-dim", "2")
         assert found.returncode == 3, found.stderr
         assert "1 image could not be used, such as 00004.png" in found.stderr
         assert "no prior weights were learned" in found.stderr
         rejected = json.loads((tmp_path / "run/config.json").read_text())["data"]["rejected"]
         assert [line["id"] for line in rejected] == ["00004.png"]
 
-    def test_a_foreign_model_by_flags(self, command_line, as_h5, tmp_path):
+    def test_a_foreign_model_by_flags(self, commands, as_h5, tmp_path):
         linear = Linear()
         linear.save(tmp_path / "m.onnx", metadata=None, sample_type="float32", layout="NCHW", names=("mean", "gate"))
         data = as_h5(tmp_path / "d.h5", images_of(20))
         words = ("select-latents", "m.onnx", data, "-o", "out")
-        assert_refused(command_line(*words), "mean (N, 3)", "--mu")
-        found = command_line(*words, "--mu", "mean", "--p", "gate", "--input-range", "0,255", "--json")
+        assert_refused(commands(*words), "mean (N, 3)", "--mu")
+        found = commands(*words, "--mu", "mean", "--p", "gate", "--input-range", "0,255", "--json")
         assert found.returncode == 0
         rows = json.loads(found.stdout)["dimensions"]
         expected = linear.heads(images_of(20))[0].mean(0)
@@ -253,9 +253,9 @@ class TestBadInput:
     """Every kind that the issue names: one sentence with the remedy, exit code 2, no partial output."""
 
     @pytest.fixture
-    def refused(self, command_line, encoder, data, tmp_path):
+    def refused(self, commands, encoder, data, tmp_path):
         def check(*parts, model=encoder, data=data, words=()):
-            found = command_line("select-latents", model, data, "-o", "out", *words)
+            found = commands("select-latents", model, data, "-o", "out", *words)
             assert_refused(found, *parts)
             assert not (tmp_path / "out").exists()
 
@@ -314,36 +314,34 @@ class TestBadInput:
     def test_a_threshold_that_separates_nothing(self, refused):
         refused("--threshold", words=("--threshold", "1.5"))
 
-    def test_an_existing_output(self, command_line, encoder, data, tmp_path):
+    def test_an_existing_output(self, commands, encoder, data, tmp_path):
         words = ("select-latents", encoder, data, "-o", "out")
-        assert command_line(*words).returncode == 0
+        assert commands(*words).returncode == 0
         before = (tmp_path / "out/selection.json").read_bytes()
-        assert_refused(command_line(*words), "already exists", "--overwrite")
+        assert_refused(commands(*words), "already exists", "--overwrite")
         assert (tmp_path / "out/selection.json").read_bytes() == before
-        assert command_line(*words, "--overwrite", "-q").returncode == 0
+        assert commands(*words, "--overwrite", "-q").returncode == 0
 
-    def test_a_full_disk(self, command_line, encoder, tmp_path, as_h5, small_disk):
+    def test_a_full_disk(self, commands, encoder, tmp_path, as_h5, small_disk):
         folder = small_disk(32)
         data = as_h5(tmp_path / "o.h5", images_of(4000))
-        assert_refused(
-            command_line("select-latents", encoder, data, "-o", folder / "out"), "No space left", "name another"
-        )
+        assert_refused(commands("select-latents", encoder, data, "-o", folder / "out"), "No space left", "name another")
         assert not (folder / "out/selection.json").exists()
 
-    def test_a_read_only_disk(self, command_line, encoder, data, small_disk):
+    def test_a_read_only_disk(self, commands, encoder, data, small_disk):
         folder = small_disk(32, read_only=True)
-        assert_refused(command_line("select-latents", encoder, data, "-o", folder / "out"), "Read-only file system")
+        assert_refused(commands("select-latents", encoder, data, "-o", folder / "out"), "Read-only file system")
 
-    def test_a_log_file_that_cannot_be_written(self, command_line, encoder, data, tmp_path):
+    def test_a_log_file_that_cannot_be_written(self, commands, encoder, data, tmp_path):
         words = ("select-latents", encoder, data, "-o", "out", "--log-file", "none/log.txt")
-        assert_refused(command_line(*words), "--log-file")
+        assert_refused(commands(*words), "--log-file")
         assert not (tmp_path / "out").exists()
 
 
 class TestOtherCommands:
     @pytest.mark.slow
-    def test_doctor_in_words(self, command_line):
-        found = command_line("doctor")
+    def test_doctor_in_words(self, commands):
+        found = commands("doctor")
         assert found.returncode == 0
         for word in ("numpy", "onnxruntime", "CPUExecutionProvider", ngvae_tools.__version__):
             assert word in found.stdout
@@ -354,12 +352,12 @@ class TestOtherCommands:
         assert "CPUExecutionProvider" in raw["providers"]
         assert raw["devices"][0] == "cpu"
 
-    def test_sprites(self, command_line, tmp_path):
+    def test_sprites(self, commands, tmp_path):
         words = ("--size", 16, "--factors", "grid")
-        found = command_line("sprites", "grid.h5", *words)
+        found = commands("sprites", "grid.h5", *words)
         assert found.returncode == 0
         assert "Next: ngvae-tools train grid.h5" in found.stderr
-        found = command_line("sprites", "some.h5", "--images", 40, "--size", 16, "--grid", "x=2", "--grid", "colour=3")
+        found = commands("sprites", "some.h5", "--images", 40, "--size", 16, "--grid", "x=2", "--grid", "colour=3")
         assert found.returncode == 0
         with h5py.File(tmp_path / "grid.h5") as full, h5py.File(tmp_path / "some.h5") as some:
             assert full["images"].shape == (5184, 16, 16, 3)
@@ -367,35 +365,35 @@ class TestOtherCommands:
             counts = {name: len(np.unique(some["labels"][:, k])) for k, name in enumerate(names)}
         assert (counts["x"], counts["colour"]) == (2, 3)
         assert counts["y"] > 30
-        assert_refused(command_line("sprites", "some.h5"), "already exists", "--overwrite")
-        assert_refused(command_line("sprites", "other.h5", "--grid", "x"), "NAME=COUNT")
-        assert_refused(command_line("sprites", "other.h5", "--grid", "size=3"), "size")
-        assert_refused(command_line("sprites", "other.h5", "--fix", "x=left"), "NAME=VALUE")
-        assert_refused(command_line("sprites", "other.h5", "--fix", "x=0.1", "--fix", "x=0.2"), "x as 0.1 and 0.2")
+        assert_refused(commands("sprites", "some.h5"), "already exists", "--overwrite")
+        assert_refused(commands("sprites", "other.h5", "--grid", "x"), "NAME=COUNT")
+        assert_refused(commands("sprites", "other.h5", "--grid", "size=3"), "size")
+        assert_refused(commands("sprites", "other.h5", "--fix", "x=left"), "NAME=VALUE")
+        assert_refused(commands("sprites", "other.h5", "--fix", "x=0.1", "--fix", "x=0.2"), "x as 0.1 and 0.2")
         assert not (tmp_path / "other.h5").exists()
 
     @pytest.mark.parametrize("name", FACTOR_SETS)
-    def test_sets_of_factors(self, command_line, tmp_path, name):
-        found = command_line("sprites", "a.h5", "--set", name, "--images", 20, "--size", 16, "--fix", "shape=1")
+    def test_sets_of_factors(self, commands, tmp_path, name):
+        found = commands("sprites", "a.h5", "--set", name, "--images", 20, "--size", 16, "--fix", "shape=1")
         assert found.returncode == 0, found.stderr
         factors = read_factors(tmp_path / "a.h5")
         assert factors.names == FACTOR_SETS[name].names
         assert set(factors.values[:, factors.names.index("shape")]) == {1}
 
-    def test_report_without_anything_to_report(self, command_line):
-        assert_refused(command_line("report"), "nothing to report", "ngvae-tools train")
+    def test_report_without_anything_to_report(self, commands):
+        assert_refused(commands("report"), "nothing to report", "ngvae-tools train")
 
-    def test_report_page_and_the_next_command(self, command_line, encoder, data, tmp_path):
-        command_line("select-latents", encoder, data, "-o", "out")
-        found = command_line("report", "out")
+    def test_report_page_and_the_next_command(self, commands, encoder, data, tmp_path):
+        commands("select-latents", encoder, data, "-o", "out")
+        found = commands("report", "out")
         assert found.stderr == "Next: ngvae-tools report out --html report.html\n"
-        found = command_line("report", "out", "--html", "report.html")
+        found = commands("report", "out", "--html", "report.html")
         assert found.returncode == 0
         assert found.stderr.endswith("Wrote report.html. Next: open it in a browser.\n")
         assert "no decoder is known" in " ".join(found.stderr.split())
         assert re.fullmatch(r"out: \d of \d dimensions carry information\n", found.stdout)
         assert (tmp_path / "report.html").read_text().lower().startswith("<!doctype html>")
-        assert command_line("report", "out", "--json").stdout == (tmp_path / "out/selection.json").read_text()
+        assert commands("report", "out", "--json").stdout == (tmp_path / "out/selection.json").read_text()
 
 
 @pytest.mark.slow

@@ -9,16 +9,16 @@ SAMPLE = Path(__file__).parents[2] / "sample_data"
 
 
 @pytest.fixture
-def folders(command_line):
+def folders(commands):
     """Analyses of the sample data and of a darker copy, made by real processes."""
     with h5py.File(SAMPLE / "sprites.h5") as file:
         images = file["images"][:]
-    with h5py.File(command_line.folder / "dark.h5", "w") as file:
+    with h5py.File(commands.folder / "dark.h5", "w") as file:
         file["images"] = (images * 0.7).astype(np.uint8)
     encoder = SAMPLE / "encoder.onnx"
-    assert command_line("select-latents", encoder, SAMPLE / "sprites.h5", "-o", "a").returncode == 0
-    assert command_line("select-latents", encoder, "dark.h5", "-o", "b", "--selection", "a").returncode == 0
-    return command_line
+    assert commands("select-latents", encoder, SAMPLE / "sprites.h5", "-o", "a").returncode == 0
+    assert commands("select-latents", encoder, "dark.h5", "-o", "b", "--selection", "a").returncode == 0
+    return commands
 
 
 def test_compare(folders):

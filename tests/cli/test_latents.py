@@ -13,18 +13,18 @@ HEAVY = {"numpy", "h5py", "onnxruntime", "pandas", "xarray", "pyarrow", "faiss",
 
 
 @pytest.fixture
-def latents(command_line):
+def latents(commands):
     """A latent file in the folder of the command line."""
     values = np.random.default_rng(0).standard_normal((300, 3)).astype(np.float32)
     labels = np.arange(300.0)[:, None]
     latent_files.write(
-        command_line.folder / "latents.h5",
+        commands.folder / "latents.h5",
         values,
         latent_files.names_of(300, "paths"),
         labels=labels,
         factors=(("size", "continuous"),),
     )
-    return command_line
+    return commands
 
 
 def test_help_loads_nothing_heavy(watch):
@@ -100,47 +100,47 @@ def test_similar_and_index(latents):
     assert nothing.stderr.startswith("Error: latents.h5 has no image 'nope'")
 
 
-def test_similar_encodes_an_image(command_line):
-    assert command_line("select-latents", SAMPLE / "encoder.onnx", SAMPLE / "sprites", "-o", "out").returncode == 0
+def test_similar_encodes_an_image(commands):
+    assert commands("select-latents", SAMPLE / "encoder.onnx", SAMPLE / "sprites", "-o", "out").returncode == 0
     options = ("--encoder", SAMPLE / "encoder.onnx", "--count", "1", "--json")
-    found = command_line("latents", "similar", "out", SAMPLE / "sprites" / "042.png", *options)
+    found = commands("latents", "similar", "out", SAMPLE / "sprites" / "042.png", *options)
     assert found.returncode == 0
     (near,) = json.loads(found.stdout)["images"]
     assert near["identifier"] == "042.png"
-    refused = command_line("latents", "similar", "out", SAMPLE / "sprites" / "042.png")
+    refused = commands("latents", "similar", "out", SAMPLE / "sprites" / "042.png")
     assert (refused.returncode, "--encoder" in refused.stderr) == (2, True)
 
 
-def test_append_and_merge(command_line):
+def test_append_and_merge(commands):
     encoder, data = SAMPLE / "encoder.onnx", SAMPLE / "sprites.h5"
-    assert command_line("select-latents", encoder, data, "-o", "out").returncode == 0
+    assert commands("select-latents", encoder, data, "-o", "out").returncode == 0
     with h5py.File(data) as file:
         images = file["images"][:]
     for name, start in (("new.h5", 0), ("other.h5", 64)):
-        with h5py.File(command_line.folder / name, "w") as file:
+        with h5py.File(commands.folder / name, "w") as file:
             file["images"] = images[start : start + 64, ::-1]
-    found = command_line("latents", "append", "out", "new.h5", "--encoder", encoder, "-o", "more.h5")
+    found = commands("latents", "append", "out", "new.h5", "--encoder", encoder, "-o", "more.h5")
     assert found.returncode == 0, found.stderr
     assert "Wrote more.h5: 320 rows, 64 of them added." in found.stderr
-    found = command_line("latents", "append", "more.h5", data, "--encoder", encoder)
+    found = commands("latents", "append", "more.h5", data, "--encoder", encoder)
     assert (found.returncode, "are in more.h5 already" in found.stderr) == (2, True)
-    assert command_line("select-latents", encoder, "other.h5", "--selection", "out", "-o", "third").returncode == 0
-    found = command_line("latents", "merge", "more.h5", "third", "-o", "all.h5")
+    assert commands("select-latents", encoder, "other.h5", "--selection", "out", "-o", "third").returncode == 0
+    found = commands("latents", "merge", "more.h5", "third", "-o", "all.h5")
     assert found.returncode == 0, found.stderr
-    with LatentFile(command_line.folder / "all.h5") as file, LatentFile(command_line.folder / "out") as first:
+    with LatentFile(commands.folder / "all.h5") as file, LatentFile(commands.folder / "out") as first:
         assert file.identifiers.tolist() == list(range(384))
         np.testing.assert_array_equal(file[:256], first[:])
-    found = command_line("latents", "merge", "more.h5", "third", "-o", "all.h5")
+    found = commands("latents", "merge", "more.h5", "third", "-o", "all.h5")
     assert (found.returncode, found.stdout) == (2, "")
     assert "already exists" in found.stderr
 
 
-def test_append_says_what_was_rejected(command_line, as_pngs):
+def test_append_says_what_was_rejected(commands, as_pngs):
     encoder = SAMPLE / "encoder.onnx"
-    assert command_line("select-latents", encoder, SAMPLE / "sprites", "-o", "out").returncode == 0
-    new = as_pngs(command_line.folder / "new", np.zeros((3, 32, 32, 3), np.uint8))
+    assert commands("select-latents", encoder, SAMPLE / "sprites", "-o", "out").returncode == 0
+    new = as_pngs(commands.folder / "new", np.zeros((3, 32, 32, 3), np.uint8))
     (new / "broken.png").write_bytes(b"no")
-    found = command_line("latents", "append", "out", "new", "--encoder", encoder, "--prefix", "new/")
+    found = commands("latents", "append", "out", "new", "--encoder", encoder, "--prefix", "new/")
     assert found.returncode == 3, found.stderr
     assert "1 images could not be used; out/latents.h5.rejected.jsonl says why." in found.stderr
-    assert len(LatentFile(command_line.folder / "out")) == 259
+    assert len(LatentFile(commands.folder / "out")) == 259

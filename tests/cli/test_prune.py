@@ -10,9 +10,9 @@ def sample(pytestconfig):
 
 
 @pytest.fixture
-def selection(command_line, sample, tmp_path):
+def selection(commands, sample, tmp_path):
     words = ("select-latents", sample / "encoder.onnx", sample / "sprites.h5", "-o", "OUT", "--bootstrap", "0")
-    found = command_line(*words, "--decoder", sample / "decoder.onnx")
+    found = commands(*words, "--decoder", sample / "decoder.onnx")
     assert found.returncode == 0, found.stderr
     return tmp_path / "OUT"
 
@@ -40,7 +40,7 @@ def test_prune_and_the_next_command(watch, selection, sample, tmp_path):
     assert record["model"]["latent_dim"] == record["selection"]["count"] == 6
 
 
-def test_the_next_command_reads_a_model_from_elsewhere_as_it_was_read(command_line, tmp_path, as_h5):
+def test_the_next_command_reads_a_model_from_elsewhere_as_it_was_read(commands, tmp_path, as_h5):
     foreign = {"metadata": None, "sample_type": "float32", "names": ("fc21", "fc22")}
     Linear(5, (8, 8, 8), second="logvar").save(tmp_path / "m.onnx", **foreign)
     as_h5(tmp_path / "d.h5", images_of(40, (8, 8, 8)))
@@ -59,30 +59,30 @@ def test_the_next_command_reads_a_model_from_elsewhere_as_it_was_read(command_li
         "--bootstrap",
         "0",
     )
-    found = command_line("select-latents", *words, *told)
+    found = commands("select-latents", *words, *told)
     assert found.returncode == 0, found.stderr
-    found = command_line("prune", "m.onnx", "--selection", "OUT", "--layout", "NHWC", "-o", "small")
+    found = commands("prune", "m.onnx", "--selection", "OUT", "--layout", "NHWC", "-o", "small")
     assert found.returncode == 0, found.stderr
     following = found.stderr.splitlines()[-1].split()
     assert following[:4] == ["Next:", "ngvae-tools", "select-latents", "small/encoder.onnx"]
     assert following[5:] == ["--layout=NHWC", "--input-range=-1.0,1.0"]
-    found = command_line(*following[2:], "-o", "again", "--bootstrap", "0")
+    found = commands(*following[2:], "-o", "again", "--bootstrap", "0")
     assert found.returncode == 0, found.stderr
     before, after = (
         json.loads((tmp_path / name / "selection.json").read_text())["dimensions"] for name in ("OUT", "again")
     )
     assert [row["mu_mean"] for row in after] == pytest.approx([before[k]["mu_mean"] for k in (1, 3)], rel=1e-6)
-    found = command_line("prune", "m.onnx", "--dimensions", "1", "--mu", "fc21", *told[:1], "--input-range=0,2")
+    found = commands("prune", "m.onnx", "--dimensions", "1", "--mu", "fc21", *told[:1], "--input-range=0,2")
     assert "DATA --layout=NHWC --input-range=0.0,2.0" in found.stderr
 
 
-def test_dimensions_by_name(command_line, sample, tmp_path):
-    found = command_line("prune", sample / "encoder.onnx", "--dimensions", "3,1")
+def test_dimensions_by_name(commands, sample, tmp_path):
+    found = commands("prune", sample / "encoder.onnx", "--dimensions", "3,1")
     assert found.returncode == 0, found.stderr
     assert "No output named: writing to encoder-pruned." in found.stderr
     assert found.stdout.startswith("encoder-pruned/encoder.onnx: 2 of 15 dimensions (1, 3)")
     assert "Next: ngvae-tools select-latents encoder-pruned/encoder.onnx DATA" in found.stderr
-    third = command_line("--quiet", "prune", sample / "encoder.onnx", "--dimensions", "3,1", "--overwrite")
+    third = commands("--quiet", "prune", sample / "encoder.onnx", "--dimensions", "3,1", "--overwrite")
     assert (third.returncode, third.stderr) == (0, "")
 
 
@@ -97,9 +97,9 @@ def test_dimensions_by_name(command_line, sample, tmp_path):
         (["--selection", "nowhere"], "Error: this is not an analysis record that can be read: "),
     ],
 )
-def test_one_sentence_for_what_cannot_be(command_line, sample, tmp_path, words, sentence):
+def test_one_sentence_for_what_cannot_be(commands, sample, tmp_path, words, sentence):
     (tmp_path / "encoder.onnx").write_text("mine")
-    found = command_line("prune", sample / "encoder.onnx", "-o", "out", *words)
+    found = commands("prune", sample / "encoder.onnx", "-o", "out", *words)
     assert found.returncode == 2
     assert found.stderr.startswith(sentence)
     assert len(found.stderr.splitlines()) == 1
@@ -107,8 +107,8 @@ def test_one_sentence_for_what_cannot_be(command_line, sample, tmp_path, words, 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_and_dimensions(command_line, sample, tmp_path):
-    found = command_line("prune", sample, "--dimensions", "1", "-o", "out")
+def test_a_run_and_dimensions(commands, sample, tmp_path):
+    found = commands("prune", sample, "--dimensions", "1", "-o", "out")
     assert found.returncode == 0, found.stderr
     assert "The run's decoder was not pruned: that needs --selection" in found.stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["encoder.onnx"]

@@ -10,12 +10,12 @@ DECODER = ("--decoder", SAMPLE / "decoder.onnx")
 
 
 @pytest.fixture
-def selected(command_line):
-    done = command_line("select-latents", *MODEL, "-o", "OUT", "--bootstrap", 0, "--verify", *DECODER)
+def selected(commands):
+    done = commands("select-latents", *MODEL, "-o", "OUT", "--bootstrap", 0, "--verify", *DECODER)
     assert done.returncode == 0, done.stderr
     assert "Reconstruction" in done.stdout
     assert "Quantisation" in done.stdout
-    return command_line
+    return commands
 
 
 def test_reconstruct(selected):
@@ -44,7 +44,7 @@ def test_reconstruct(selected):
         assert not (selected.folder / "x").exists()
 
 
-def test_verify_does_not_go_with_shard(command_line):
-    done = command_line("select-latents", *MODEL, "--shard", "1/2", "--verify")
+def test_verify_does_not_go_with_shard(commands):
+    done = commands("select-latents", *MODEL, "--shard", "1/2", "--verify")
     assert done.returncode == 2
     assert "--verify" in done.stderr

@@ -81,7 +81,7 @@ def test_markdown_goes_to_stdout_alone(command_line, two):
     assert command_line("report", "one", "--markdown", "-q").stderr == ""
 
 
-def test_json_and_markdown_do_not_mix(command_line, two):
-    found = command_line("report", "one", "--json", "--markdown")
+def test_json_and_markdown_do_not_mix(commands, two):
+    found = commands("report", "one", "--json", "--markdown")
     assert (found.returncode, found.stdout) == (2, "")
     assert "expected one of them, found both" in found.stderr

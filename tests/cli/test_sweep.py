@@ -22,8 +22,8 @@ from ngvae_tools.sweep_record import FILE_NAME, SweepRecord
         (("--model", "vae", "--objective", "paper"), "--objective cannot be used"),
     ],
 )
-def test_options_that_cannot_be_used(command_line, sprites, words, named, tmp_path):
-    result = command_line("sweep", sprites, "-o", "OUT", *words)
+def test_options_that_cannot_be_used(commands, sprites, words, named, tmp_path):
+    result = commands("sweep", sprites, "-o", "OUT", *words)
     assert result.returncode == 2
     assert named in result.stderr
     assert "Traceback" not in result.stderr
@@ -62,8 +62,8 @@ def test_a_sweep_says_how_long_it_takes_shows_its_answer_and_is_reported(command
 
 
 @pytest.mark.slow
-def test_everything_diverges(command_line, sprites):
+def test_everything_diverges(commands, sprites):
     words = ("--sigmas", "0.1,0.4", "--restarts", 1, "--epochs", 1, "--learning-rate", "1e30")
-    result = command_line("sweep", sprites, "-o", "OUT", *words)
+    result = commands("sweep", sprites, "-o", "OUT", *words)
     assert result.returncode == 6
     assert "no training of the sweep came to its end" in result.stderr

@@ -174,19 +174,19 @@ def test_a_training_that_diverges(command_line, sprites):
     assert "The training in run has diverged after 0 epochs: training diverged in epoch 1" in found.stderr
 
 
-def test_what_has_ended_is_shown_at_once(command_line, tmp_path):
+def test_what_has_ended_is_shown_at_once(commands, tmp_path):
     build.write_run(tmp_path / "done", build.epochs(3))
     build.write_run(tmp_path / "cut", build.epochs(2), finished=False)
-    done, cut = command_line("report", "--watch", "done"), command_line("report", "--watch", "cut")
+    done, cut = commands("report", "--watch", "done"), commands("report", "--watch", "cut")
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 3)
     assert (cut.returncode, len(cut.stdout.splitlines())) == (130, 2)
 
 
-def test_a_line_that_is_half_written_is_left_out(command_line, tmp_path):
+def test_a_line_that_is_half_written_is_left_out(commands, tmp_path):
     run = build.write_run(tmp_path / "run", build.epochs(3))
     history = run / "history.jsonl"
     history.write_text(history.read_text()[:-40])
-    found = command_line("report", "--watch", "run")
+    found = commands("report", "--watch", "run")
     assert (found.returncode, len(found.stdout.splitlines())) == (0, 2)
 
 
@@ -208,8 +208,8 @@ def test_what_is_no_training_is_refused(command_line, tmp_path, make, said):
 
 
 @pytest.mark.parametrize("more", [["--json"], ["--markdown"], ["out"], ["--html", "x.html"], ["--fail-if", "knee > 1"]])
-def test_it_goes_alone(command_line, more):
-    found = command_line("report", "--watch", "run", *more)
+def test_it_goes_alone(commands, more):
+    found = commands("report", "--watch", "run", *more)
     assert (found.returncode, found.stdout) == (2, "")
     assert "--watch shows one training and nothing else" in found.stderr
 

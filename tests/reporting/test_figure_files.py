@@ -388,13 +388,13 @@ def test_a_list_of_foreign_files_frees_nothing(tmp_path):
     assert (place / "mine.svg").exists()
 
 
-def test_the_command_says_what_it_wrote(command_line, tmp_path):
+def test_the_command_says_what_it_wrote(commands, tmp_path):
     folder = build.write_analysis(tmp_path / "out", dataclasses.replace(build.analysis(3, 1), covariance=None))
-    found = command_line("report", folder, "--figures", "figures")
+    found = commands("report", folder, "--figures", "figures")
     assert found.returncode == 0, found.stderr
     said = " ".join(found.stderr.split())
     assert "Wrote 4 figures to figures, each as SVG, PNG and CSV: out-information, out-p-histograms," in said
-    again = command_line("report", folder, "--figures", "figures")
+    again = commands("report", folder, "--figures", "figures")
     assert again.returncode == 2
     assert "figures already exists" in again.stderr
     assert "Traceback" not in again.stderr

@@ -367,12 +367,12 @@ class TestTheProcess:
             connection.sendall(b"POST /api/encode HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf")
         assert served.ask("point", {"row": 1})[0] == 200
 
-    def test_a_port_that_is_taken(self, folder, command_line):
+    def test_a_port_that_is_taken(self, folder, commands):
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             port = taken.getsockname()[1]
-            found = command_line("explore", folder / "out", "--port", port)
+            found = commands("explore", folder / "out", "--port", port)
         assert (found.returncode, found.stdout) == (2, "")
         assert found.stderr.startswith(f"Error: port {port} cannot be used: expected a free port")
         assert len(found.stderr.splitlines()) == 1

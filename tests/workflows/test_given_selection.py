@@ -65,16 +65,16 @@ class TestGiven:
             select_latents(encoder, as_h5(tmp_path / "d.h5", images_of(20)), tmp_path / "b", **options)
 
     @pytest.mark.parametrize("words", [["--dimensions", "0,x"], ["--dimensions", "0,7"], ["--selection", "nothing"]])
-    def test_the_command_line_says_so_in_a_sentence(self, tmp_path, as_h5, encoder, command_line, words):
+    def test_the_command_line_says_so_in_a_sentence(self, tmp_path, as_h5, encoder, commands, words):
         data = as_h5(tmp_path / "d.h5", images_of(20))
-        found = command_line("select-latents", encoder, data, "-o", "out", *words)
+        found = commands("select-latents", encoder, data, "-o", "out", *words)
         assert (found.returncode, found.stdout) == (2, "")
         assert found.stderr.splitlines()[-1].startswith("Error: ")
         assert "Traceback" not in found.stderr
 
-    def test_the_command_line_keeps_them(self, tmp_path, as_h5, encoder, command_line):
+    def test_the_command_line_keeps_them(self, tmp_path, as_h5, encoder, commands):
         data = as_h5(tmp_path / "d.h5", images_of(20))
-        found = command_line("select-latents", encoder, data, "-o", "out", "--dimensions", "4,0", "--json")
+        found = commands("select-latents", encoder, data, "-o", "out", "--dimensions", "4,0", "--json")
         assert json.loads(found.stdout)["selection"]["informative"] == [0, 4]
 
 

@@ -321,13 +321,13 @@ class TestMaxRejected:
         with pytest.raises(OptionError, match="--max-rejected"):
             select_latents(encoder, data, tmp_path / "out", max_rejected=limit)
 
-    def test_exit_code_4(self, command_line, data, encoder):
-        found = command_line("select-latents", encoder, data, "-o", "out", "--max-rejected", "0.5%")
+    def test_exit_code_4(self, commands, data, encoder):
+        found = commands("select-latents", encoder, data, "-o", "out", "--max-rejected", "0.5%")
         assert found.returncode == 4
         assert "at most 15 of 3,072, by --max-rejected" in found.stderr
-        found = command_line("select-latents", encoder, data, "-o", "out", "--max-rejected", "2%")
+        found = commands("select-latents", encoder, data, "-o", "out", "--max-rejected", "2%")
         assert found.returncode == 3
-        assert command_line("select-latents", encoder, data, "--max-rejected", "many").returncode == 2
+        assert commands("select-latents", encoder, data, "--max-rejected", "many").returncode == 2
 
 
 @pytest.fixture(scope="module")
@@ -408,21 +408,21 @@ class TestParts:
         merge([tmp_path / f"{number}" for number in range(1, 9)], tmp_path / "out")
         same_result(tmp_path / "out", whole / "out")
 
-    def test_the_commands(self, command_line, trained, whole, tmp_path):
+    def test_the_commands(self, commands, trained, whole, tmp_path):
         words = ("select-latents", trained / "encoder.onnx", whole / "d.h5")
-        found = command_line(*words, "--shard", "1/2")
+        found = commands(*words, "--shard", "1/2")
         assert found.returncode == 0, found.stderr
         assert "ngvae-tools merge PART... --output OUT" in found.stderr
-        assert command_line(*words, "--shard", "2/2", "-o", "two", "--workers", "2").returncode == 0
-        found = command_line("merge", "two", "encoder-d-1-of-2", "--output", "out")
+        assert commands(*words, "--shard", "2/2", "-o", "two", "--workers", "2").returncode == 0
+        found = commands("merge", "two", "encoder-d-1-of-2", "--output", "out")
         assert found.returncode == 0, found.stderr
         assert "dimensions carry information" in found.stdout
         same_result(tmp_path / "out", whole / "out")
         for shard in ("3/2", "0/2", "1", "a/b"):
-            found = command_line(*words, "--shard", shard)
+            found = commands(*words, "--shard", shard)
             assert found.returncode == 2
             assert "--shard" in found.stderr
-        found = command_line(*words, "--shard", "1/2", "--rule", "active")
+        found = commands(*words, "--shard", "1/2", "--rule", "active")
         assert found.returncode == 2
         assert "ngvae-tools merge" in found.stderr
 

@@ -642,25 +642,25 @@ class TestUmap:
 
 
 class TestTheCommand:
-    def test_tells_what_is_left_out_and_how_to_have_it(self, command_line, out, tmp_path):
+    def test_tells_what_is_left_out_and_how_to_have_it(self, commands, out, tmp_path):
         copy = changed(out, tmp_path / "copy", truncation={"decoder": "gone"}, model={"path": "x/e.onnx"})
-        found = command_line("report", copy, "--html", "a.html")
+        found = commands("report", copy, "--html", "a.html")
         assert found.returncode == 0
         assert "the decoder gone is not there; have it with" in " ".join(found.stderr.split())
-        found = command_line("report", copy, "--html", "b.html", "--decoder", DECODER, "--data", SPRITES)
+        found = commands("report", copy, "--html", "b.html", "--decoder", DECODER, "--data", SPRITES)
         assert found.returncode == 0, found.stderr
         assert "left out" not in found.stderr
 
-    def test_refuses_what_does_not_belong_before_it_writes(self, command_line, out, tmp_path):
-        found = command_line("report", out, "--html", "a.html", "--decoder", ENCODER)
+    def test_refuses_what_does_not_belong_before_it_writes(self, commands, out, tmp_path):
+        found = commands("report", out, "--html", "a.html", "--decoder", ENCODER)
         assert found.returncode == 2
         assert "cannot be used as a decoder" in found.stderr
         assert "Traceback" not in found.stderr
         assert not (tmp_path / "a.html").exists()
 
     @pytest.mark.parametrize("option", [["--data", SPRITES], ["--decoder", DECODER], ["--map", "umap"]])
-    def test_needs_a_page_for_images(self, command_line, out, option):
-        found = command_line("report", out, *option)
+    def test_needs_a_page_for_images(self, commands, out, option):
+        found = commands("report", out, *option)
         assert found.returncode == 2
         assert f"{option[0]} is for images" in found.stderr
 

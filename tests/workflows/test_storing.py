@@ -95,16 +95,16 @@ def test_options_that_mean_nothing(tmp_path, encoder, data, options):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command(command_line, encoder, data):
+def test_the_command(commands, encoder, data):
     words = ("select-latents", encoder, data, "--json")
-    found = command_line(*words, "-o", "a", "--distortion", "0.05", "--keep", "all", "--codec", "archive")
+    found = commands(*words, "-o", "a", "--distortion", "0.05", "--keep", "all", "--codec", "archive")
     assert found.returncode == 0, found.stderr
     latents = json.loads(found.stdout)["latents"]
     assert (latents["distortion"], latents["dimensions"], latents["codec"]) == (0.05, [0, 1, 2, 3, 4], "archive")
-    found = command_line(*words, "-o", "b", "--lossless")
+    found = commands(*words, "-o", "b", "--lossless")
     assert json.loads(found.stdout)["latents"]["distortion"] is None
     for wrong in (("--lossless", "--distortion", "0.1"), ("--distortion", "0"), ("--shard", "1/2", "--lossless")):
-        found = command_line("select-latents", encoder, data, "-o", "c", *wrong)
+        found = commands("select-latents", encoder, data, "-o", "c", *wrong)
         assert found.returncode == 2
         assert wrong[-1].startswith("--") or wrong[0] in found.stderr
         assert "Traceback" not in found.stderr
