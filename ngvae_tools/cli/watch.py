@@ -91,7 +91,7 @@ def _lines(terminal: Terminal) -> Iterator[Callable[[Glance, float], None]]:
     """A line an epoch on stdout; what is waited for on stderr, each once."""
     from ngvae_tools.reporting.watching import epoch_line, sentence
 
-    done, said = 0, ""
+    done, said = 0, None
 
     def show(glance: Glance, seconds: float) -> None:
         nonlocal done, said
@@ -100,9 +100,10 @@ def _lines(terminal: Terminal) -> Iterator[Callable[[Glance, float], None]]:
         for epoch in glance.epochs[done:]:
             print(epoch_line(epoch), flush=True)
         done = len(glance.epochs)
-        if not glance.epochs and glance.state in {"waiting", "training"} and sentence(glance) != said:
-            said = sentence(glance)
-            terminal.say(said)
+        new = glance.state != said
+        if new and (glance.state == "unknown" or (not glance.epochs and glance.state in {"waiting", "training"})):
+            said = glance.state
+            terminal.say(sentence(glance))
         time.sleep(seconds)
 
     yield show

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from ngvae_tools.run import EpochRecord, RunRecord
 
-State = Literal["waiting", "training", "finished", "diverged", "stopped"]
+State = Literal["waiting", "training", "finished", "diverged", "stopped", "unknown"]
 
 _RECENT = 5
 """Last epochs whose mean duration tells the speed."""
@@ -37,12 +38,14 @@ class Glance:
         record: What the training has written; None while there is nothing.
         holder: The process that trains in it, in its own words; None where none does.
         idle: Seconds since the last epoch was written.
+        unknown: Why it cannot be known whether a process trains in it; None where it is known.
     """
 
     folder: Path
     record: RunRecord | None
     holder: str | None
     idle: float = 0.0
+    unknown: str | None = None
 
     @property
     def state(self) -> State:
@@ -53,7 +56,9 @@ class Glance:
             return "finished"
         if self.holder is not None:
             return "training"
-        return "stopped" if self.record.diverged is None else "diverged"
+        if self.record.diverged is not None:
+            return "diverged"
+        return "stopped" if self.unknown is None else "unknown"
 
     @property
     def epochs(self) -> tuple[EpochRecord, ...]:
@@ -73,6 +78,8 @@ def sentence(glance: Glance) -> str:
         f"{plain(None if glance.record is None else glance.record.diverged)}.",
         "stopped": f"The training in {where} has not finished and no process trains there: it was stopped or killed "
         f"after {done}. The command that began it goes on from its checkpoint.",
+        "unknown": f"{done} done in {where}. Whether a process trains there cannot be known (its lock: "
+        f"{plain(glance.unknown)}): it is watched until it has finished.",
     }[glance.state]
 
 
@@ -88,10 +95,12 @@ def epoch_line(epoch: EpochRecord) -> str:
 
 def lines(glance: Glance, width: int, height: int) -> list[str]:
     """The view: at most `height` lines of `width` characters; dimensions that find no room are summed up in one."""
-    head = [sentence(glance)]
+    head = textwrap.wrap(sentence(glance), max(width, 1))
     if glance.holder:
         said = plain(glance.holder)
         head.append(said[:1].upper() + said[1:])
+    if glance.epochs and glance.state == "unknown":
+        head.append(f"Its last epoch was written {_duration(glance.idle)} ago.")
     if glance.epochs:
         head += [*_pace(glance), "", *_figures(glance.epochs, width), ""]
         head += _dimensions(glance.epochs, width, height - len(head))
@@ -112,7 +121,7 @@ def _pace(glance: Glance) -> list[str]:
     fixed, ceiling = options.get("epochs"), options.get("max_epochs")
     last = fixed if isinstance(fixed, int) else ceiling
     parts = [speed]
-    if isinstance(last, int) and glance.state == "training":
+    if isinstance(last, int) and glance.state in {"training", "unknown"}:
         bound = "" if isinstance(fixed, int) else "at most "
         left = max((last - len(epochs)) * each - glance.idle, 0.0)
         parts = [f"epoch {len(epochs) + 1} of {bound}{last}", speed, f"{bound}{_duration(left)} left"]

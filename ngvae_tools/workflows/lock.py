@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import sys
 import time
@@ -17,9 +18,6 @@ from ngvae_tools.files import LOCK_NAME, output_errors
 
 HOLDER = "process "
 """How what a holder writes into the lock begins: what begins otherwise is a file of someone else."""
-
-_TRIES = 5
-"""How often a lock is asked for, 50 ms apart: who only looks whether it is held has it for a moment."""
 
 
 @contextmanager
@@ -46,31 +44,37 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def holder(folder: Path) -> str | None:
-    """What the process that holds the lock of a folder says of itself; None where none holds it."""
+    """What the process that holds the lock of a folder says of itself; None where none holds it.
+
+    Looking needs no right to write there.
+
+    Raises:
+        OSError: Whether it is held cannot be known: the lock cannot be opened, or locks do not work there.
+    """
     try:
-        file = (folder / LOCK_NAME).open("r+", encoding="utf-8", errors="replace")
-    except OSError:
+        file = (folder / LOCK_NAME).open(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
         return None
     with file:
         try:
-            _lock(file)
-        except OSError:
+            _lock_to_look(file)
+        except (BlockingIOError, PermissionError):
             return _text(file).strip()
     return None  # closing has let it go
 
 
 def _acquire(path: Path) -> TextIO:
-    tries = 0
+    end = time.monotonic() + _LOOKING
     while True:
         file = path.open("a+", encoding="utf-8", errors="replace")
         try:
             _lock(file)
         except (BlockingIOError, PermissionError):
+            looked_at = _only_looked_at(file)
             said = _text(file).strip()
             file.close()
-            tries += 1
-            if tries < _TRIES:
-                time.sleep(0.05)
+            if looked_at and time.monotonic() < end:
+                time.sleep(random.uniform(0.001, 0.01))  # noqa: S311 - no secret
                 continue
             raise OutputError(
                 f"{path.parent} is in use",
@@ -108,10 +112,18 @@ def _text(file: TextIO) -> str:
 if sys.platform == "win32":
     import msvcrt
 
+    _LOOKING = 0.2
+    """Seconds for which a lock is asked for: who only looks whether it is held has it for a moment."""
+
     def _lock(file: TextIO) -> None:
         # A place far behind the text, which others then can still read.
         file.seek(2**30)
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+
+    _lock_to_look = _lock  # there are no shared locks
+
+    def _only_looked_at(file: TextIO) -> bool:  # noqa: ARG001 - it cannot be told
+        return True
 
     def _release(file: TextIO, path: Path) -> None:
         file.close()
@@ -120,8 +132,22 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+    _LOOKING = 10.0
+    """Seconds for which a lock is asked for that others only look at."""
+
     def _lock(file: TextIO) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _lock_to_look(file: TextIO) -> None:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+    def _only_looked_at(file: TextIO) -> bool:
+        """Whether a lock that was refused is no one's own: looking is then possible."""
+        try:
+            _lock_to_look(file)
+        except OSError:
+            return False
+        return True
 
     def _release(file: TextIO, path: Path) -> None:
         with suppress(OSError):

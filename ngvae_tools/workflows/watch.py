@@ -44,13 +44,16 @@ class Watcher:
         """
         self._refuse_others()
         record = self._read()
-        held = None
+        held, unknown = None, None
         if record is not None and record.summary is None:
-            held = holder(self.folder)
+            try:
+                held = holder(self.folder)
+            except OSError as error:
+                unknown = error.strerror or str(error)
             if held is None:
                 # It may have written its end between our reading and its letting go.
                 record = self._read()
-        return Glance(self.folder, record, held, self._idle())
+        return Glance(self.folder, record, held, self._idle(), unknown)
 
     def _read(self) -> RunRecord | None:
         names = (CONFIG_NAME, HISTORY_NAME, SUMMARY_NAME, DIVERGED_NAME)

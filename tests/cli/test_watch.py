@@ -17,7 +17,9 @@ import pytest
 import records as build
 
 from ngvae_tools.files import LOCK_NAME
+from ngvae_tools.reporting.watching import sentence
 from ngvae_tools.workflows.lock import holder, locked
+from ngvae_tools.workflows.watch import Watcher
 
 ENTER, LEAVE = "\x1b[?1049h", "\x1b[?1049l"
 LONG = 240
@@ -237,3 +239,43 @@ def test_looking_at_a_lock_does_not_keep_a_training_out(tmp_path):
             thread.join()
     assert any(text and text.startswith(f"process {os.getpid()} on ") for text in seen)
     assert holder(tmp_path) is None
+
+
+def test_a_lock_that_only_lookers_hold_is_waited_for(tmp_path):
+    (tmp_path / LOCK_NAME).touch()
+    with (tmp_path / LOCK_NAME).open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        later = threading.Timer(0.3, fcntl.flock, (looking, fcntl.LOCK_UN))
+        later.start()
+        with locked(tmp_path):
+            assert not later.is_alive()
+        later.join()
+
+
+def test_looking_writes_nothing(small_disk):
+    folder = small_disk(64)
+    (folder / LOCK_NAME).write_text("process 7 on elsewhere, since ever\n")
+    with (folder / LOCK_NAME).open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+        assert holder(folder) == "process 7 on elsewhere, since ever"
+    assert holder(folder) is None
+
+
+def test_what_no_lock_can_tell_is_unknown(commands, tmp_path, monkeypatch):
+    run = build.write_run(tmp_path / "run", build.epochs(3), finished=False)
+    (run / LOCK_NAME).mkdir()
+    seen = Watcher(run).look()
+    assert seen.state == "unknown"
+    assert "cannot be known (its lock: Is a directory)" in sentence(seen)
+    looks = []
+
+    def passing(seconds):
+        looks.append(seconds)
+        if len(looks) == 3:
+            build.write_run(run, build.epochs(4))
+
+    monkeypatch.setattr(time, "sleep", passing)
+    found = commands("report", "--watch", "run")
+    assert (found.returncode, len(found.stdout.splitlines())) == (0, 4)
+    assert found.stderr.count("cannot be known") == 1
