@@ -140,7 +140,7 @@ class RunRecord:
                 summary=json.loads(summary.read_text(encoding="utf-8")) if summary.exists() else None,
                 diverged=_diverged(folder / DIVERGED_NAME),
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise _unreadable(folder, f"{type(error).__name__}: {error}") from None
 
 

@@ -37,17 +37,29 @@ def check_run(path: Path, record: RunRecord) -> None:
     """Refuse a history whose epochs do not fit each other; losses that are not finite are allowed.
 
     Raises:
-        RecordError: Epochs differ in their number of dimensions, or hold something else than numbers.
+        RecordError: Epochs differ in their number of dimensions, or hold something else than numbers; or the options or
+            the end of the training are not of their types.
     """
+    _require(path, all(_is_number(n) for e in record.epochs for n in _numbers(e)), "numbers in every epoch")
+    _require(path, all(type(n) is int for e in record.epochs for n in (e.epoch, e.informative)), "whole numbers")
     shapes = {
         (len(e.rate_per_dimension), len(e.posterior_variance), None if e.p is None else len(e.p)) for e in record.epochs
     }
     _require(path, len(shapes) <= 1, "the same number of dimensions in every epoch")
-    _require(path, all(isinstance(n, int | float) for e in record.epochs for n in _numbers(e)), "numbers")
-    _require(
-        path,
-        record.summary is None or isinstance(record.summary, dict),
-        "a summary.json that holds an object",
+    options = record.config.get("options", {})
+    _require(path, isinstance(options, dict), "a config.json whose options are an object")
+    counts = (options.get("epochs"), options.get("max_epochs"))
+    wrong = misfit(counts, tuple[int | None, ...], "options")
+    _require(path, wrong is None, "whole numbers as epochs and max_epochs in config.json")
+    _require(path, record.summary is None or _is_summary(record.summary), "a summary.json as train writes it")
+
+
+def _is_summary(summary: Any) -> bool:
+    if not isinstance(summary, dict) or not isinstance(summary.get("ended_by", ""), str):
+        return False
+    exports = summary.get("exports", {})
+    return isinstance(exports, dict) and all(
+        isinstance(export, dict) and _is_number(export.get("max_abs_difference")) for export in exports.values()
     )
 
 
@@ -111,14 +123,25 @@ def _supervised(supervised: Supervised, dim: int) -> bool:
 
 
 def _numbers(epoch: EpochRecord) -> list[Any]:
+    """What must be a number in an epoch; None stands for a whole row that is none."""
     passes = [figures for figures in (epoch.train, epoch.held_out) if figures is not None]
     return [
         *(number for figures in passes for number in dataclasses.astuple(figures)),
-        *epoch.rate_per_dimension,
-        *epoch.posterior_variance,
+        *_row(epoch.rate_per_dimension),
+        *_row(epoch.posterior_variance),
         *(epoch.p or ()),
         *(epoch.epoch, epoch.informative, epoch.learning_rate, epoch.seconds),
+        *(() if epoch.sigma is None else (epoch.sigma,)),
     ]
+
+
+def _row(values: tuple[Any, ...] | None) -> tuple[Any, ...]:
+    return (None,) if values is None else values
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is what JSON calls a number, and no more than a double holds; NaN and infinities pass."""
+    return type(value) is float or (type(value) is int and abs(value) < 2**1023)
 
 
 def _require(path: Path, holds: bool, expected: str) -> None:

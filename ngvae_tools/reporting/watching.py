@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ngvae_tools.reporting import progress
 from ngvae_tools.reporting.tables import MARK, extent
-from ngvae_tools.reporting.words import number, plain, plural
+from ngvae_tools.reporting.words import ABSENT, number, plain, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,6 +136,8 @@ def _pace(glance: Glance) -> list[str]:
 
 
 def _duration(seconds: float) -> str:
+    if not seconds < 1e9:
+        return ABSENT
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
@@ -169,7 +171,7 @@ def _dimensions(epochs: Sequence[EpochRecord], width: int, height: int) -> list[
     last, name = epochs[-1], progress.score_name(epochs)
     scores = progress.scores(last)
     chosen = progress.informative(last)
-    top = 1.0 if last.p is not None else max(1.0, *(v for v in scores if v < 1e300))
+    top = 1.0 if last.p is not None else max([1.0, *(v for v in scores if v < 1e300)])
     digits = len(str(max(len(scores) - 1, 0)))
     order = sorted(range(len(scores)), key=lambda k: (k not in chosen, k))
     cells = [

@@ -79,8 +79,11 @@ class Watcher:
     def _refuse_others(self) -> None:
         """Say what a folder is that no training has written, before waiting in it for ever."""
         folder = self.folder
-        if (folder / CONFIG_NAME).exists() or not folder.exists():
-            return
+        try:
+            if (folder / CONFIG_NAME).exists() or not folder.exists():
+                return
+        except OSError as error:
+            raise _no_training(folder, error.strerror or str(error), "check the path") from None
         if not folder.is_dir():
             raise _no_training(folder, "a file", "name a run folder")
         if (folder / CELLS).is_dir() or any(

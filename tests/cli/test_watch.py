@@ -1,6 +1,7 @@
 """`report --watch` of real trainings, on a real terminal and piped."""
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -16,8 +17,11 @@ import time
 import pytest
 import records as build
 
+from ngvae_tools.errors import RecordError
 from ngvae_tools.files import LOCK_NAME
-from ngvae_tools.reporting.watching import sentence
+from ngvae_tools.reporting.sources import NamedRun
+from ngvae_tools.reporting.terminal import run_view
+from ngvae_tools.reporting.watching import lines, sentence
 from ngvae_tools.workflows.lock import holder, locked
 from ngvae_tools.workflows.watch import Watcher
 
@@ -279,3 +283,70 @@ def test_what_no_lock_can_tell_is_unknown(commands, tmp_path, monkeypatch):
     found = commands("report", "--watch", "run")
     assert (found.returncode, len(found.stdout.splitlines())) == (0, 4)
     assert found.stderr.count("cannot be known") == 1
+
+
+def test_a_path_that_cannot_be_looked_at(commands):
+    found = commands("report", "--watch", "x" * 300)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert "found File name too long; check the path" in found.stderr
+
+
+ODD = (
+    None,
+    True,
+    [],
+    {},
+    [1],
+    "x",
+    -1,
+    10**400,
+    float("nan"),
+    float("-inf"),
+    [None] * 3,
+    ["x"] * 3,
+    [float("nan")] * 3,
+)
+RAW = (b"", b"\x00\xff", b"{", b"null\n", b"[]\n", b"\n", b"{}\n", b"[" * 100_000 + b"\n")
+
+
+def odd_files(run):
+    """Each file that is watched, changed in one place: its name and bytes."""
+    epoch = json.loads((run / "history.jsonl").read_bytes().splitlines()[0])
+    config = json.loads((run / "config.json").read_bytes())
+    summary = {"ended_by": "epochs", "exports": {"encoder.onnx": {"max_abs_difference": 1e-6}}}
+    diverged = config | {"problem": "it", "found": "nan"}
+    for name, body in (("summary.json", summary), ("diverged.json", diverged), ("config.json", config)):
+        yield from ((name, raw) for raw in (*RAW, json.dumps(body).encode()[:-9]))
+        for key in body:
+            yield from ((name, json.dumps(body | {key: odd}).encode()) for odd in ODD)
+    for odd in ODD:
+        yield "config.json", json.dumps(config | {"options": {"epochs": None, "max_epochs": odd}}).encode()
+    yield from (("history.jsonl", raw) for raw in RAW)
+    for key in epoch:
+        lines = (json.dumps(epoch | {key: odd}) + "\n" for odd in ODD)
+        yield from (("history.jsonl", line.encode() * 2) for line in lines)
+
+
+@pytest.mark.parametrize("gaussian", [False, True])
+def test_whatever_is_in_the_files_gives_a_picture_or_a_clear_error(gaussian, tmp_path):
+    run = build.write_run(tmp_path / "run", build.epochs(2, 3, 1, gaussian=gaussian), finished=False)
+    whole = {path: path.read_bytes() for path in run.iterdir()}
+    drawn = refused = 0
+    for name, content in odd_files(run):
+        (run / name).write_bytes(content)
+        try:
+            watcher = Watcher(run)
+            for _ in range(4):  # it is patient
+                seen = watcher.look()
+            for glance in (seen, dataclasses.replace(seen, holder="process 1")):
+                assert max(map(len, lines(glance, 80, 24))) <= 80
+                assert sentence(glance)
+            if seen.record is not None:
+                run_view(NamedRun("run", run, seen.record))
+            drawn += 1
+        except RecordError:
+            refused += 1
+        (run / name).unlink()
+        for path, before in whole.items():
+            path.write_bytes(before)
+    assert min(drawn, refused) > 50
