@@ -84,7 +84,9 @@ class EventFiles:
             digits = len(str(len(values) - 1))
             for k, value in enumerate(values):
                 self._scalar(f"{name}/{k:0{digits}}", value, record.epoch, when)
-            self._writer.add_histogram(name, np.array(values), record.epoch, walltime=when)
+            known = np.array(values)[np.isfinite(values)]
+            if len(known):  # the writer fails with none
+                self._writer.add_histogram(name, known, record.epoch, walltime=when)
 
     def _scalar(self, name: str, value: float | None, epoch: int, when: float) -> None:
         if value is not None:

@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import math
 import signal
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import records as build
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
@@ -14,6 +17,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from ngvae_tools import train
 from ngvae_tools.errors import TrainingDivergedError
 from ngvae_tools.run import EVENTS_SUFFIX, RunRecord
+from ngvae_tools.training.events import EventFiles
 
 OPTIONS = {"latent_dim": 3, "device": "cpu", "batch_size": 32}
 ALL = {"scalars": 0, "histograms": 0, "images": 0}
@@ -80,6 +84,22 @@ def test_histograms_hold_every_dimension(watched):
         value = event.histogram_value
         assert (event.step, value.num) == (epoch.epoch, 3)
         assert (value.min, value.max, value.sum) == pytest.approx((min(epoch.p), max(epoch.p), sum(epoch.p)))
+
+
+def test_histograms_leave_out_what_is_not_finite(tmp_path):
+    first, last = build.epochs(2, 3, 1)
+    history = [
+        dataclasses.replace(first, p=(math.nan, 0.5, 0.25), posterior_variance=(math.inf,) * 3),
+        dataclasses.replace(last, p=(math.nan,) * 3, posterior_variance=(1.0, -math.inf, 3.0)),
+    ]
+    with EventFiles(tmp_path / "tensorboard") as events:
+        events(SimpleNamespace(history=history))
+    found = accumulated(tmp_path)
+    for name, step, least, most in (("p", 1, 0.25, 0.5), ("posterior_variance", 2, 1.0, 3.0)):
+        (event,) = found.Histograms(name)
+        value = event.histogram_value
+        assert (event.step, value.num, value.min, value.max) == (step, 2, least, most)
+    assert math.isnan(found.Scalars("p/0")[0].value)
 
 
 def test_images_stand_above_their_reconstructions(watched, sprites, tmp_path):
