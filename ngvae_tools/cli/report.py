@@ -95,7 +95,11 @@ def command(
             found="both",
             remedy="run report once for each",
         )
-    from ngvae_tools.reporting.conditions import check, parse
+    from ngvae_tools.reporting.conditions import check, names, parse
+
+    if "help" in (fail_if or ()):
+        print(names(), end="", flush=True)
+        return
     from ngvae_tools.reporting.terminal import headlines, render
     from ngvae_tools.workflows.report import report
 

@@ -29,7 +29,11 @@ OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
 }
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-_CONDITION = re.compile(rf"\s*([A-Za-z_][\w.]*)\s*({'|'.join(OPERATORS)})\s*({_NUMBER})\s*", re.ASCII)
+_MEANT = {"=": "==", "===": "==", "=>": ">=", "=<": "<=", "<>": "!="}
+_SIGN = "|".join(sorted((*OPERATORS, *_MEANT), key=len, reverse=True))
+_CONDITION = re.compile(rf"\s*([A-Za-z_][\w.]*)\s*({_SIGN})\s*({_NUMBER})\s*", re.ASCII)
+
+_LIST = "ngvae-tools report --fail-if help lists the names"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,29 +61,35 @@ def parse(text: str) -> Condition:
     """Read a condition such as `informative > 10`.
 
     Raises:
-        OptionError: It is none, or names nothing that a report knows; the message lists every name.
+        OptionError: It is none, or names nothing that a report knows; the message says what may have been meant.
     """
     found = _CONDITION.fullmatch(text)
     if found is None:
-        raise _refused(text, f"NAME OP NUMBER, with OP one of {', '.join(OPERATORS)}", "another text", "")
+        signs = ", ".join(OPERATORS)
+        raise _refused(
+            text, f"NAME OP NUMBER, such as 'informative > 10', with OP one of {signs}", "another text", _LIST
+        )
     name, sign, number = found.groups()
     if name not in MEANINGS:
-        near = difflib.get_close_matches(name, MEANINGS, n=1, cutoff=0.5)
-        raise _refused(text, "a name that a report knows", repr(name), f"did you mean {near[0]}? " if near else "")
+        near = difflib.get_close_matches(name.lower(), MEANINGS, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise _refused(text, "a name that a report knows", repr(name), hint + _LIST)
+    if sign not in OPERATORS:
+        meant = _MEANT[sign]
+        raise _refused(text, f"one of {', '.join(OPERATORS)}", sign, f"write {meant}, as in '{name} {meant} {number}'")
     if not math.isfinite(float(number)):
-        raise _refused(text, "a number that a double holds", number, "")
+        raise _refused(text, "a number that a double holds", number, "write a smaller one")
     return Condition(name, sign, float(number), " ".join(text.split()))
 
 
-def _refused(text: str, expected: str, found: str, hint: str) -> OptionError:
+def names() -> str:
+    """Every name that a condition may have, a line each, with its meaning."""
     width = max(len(name) for name in MEANINGS)
-    names = "\n".join(f"  {name:<{width}}  {meaning}" for name, meaning in MEANINGS.items())
-    return OptionError(
-        f"--fail-if cannot check {plain(text)!r}",
-        expected=expected,
-        found=found,
-        remedy=f"{hint}these are the names:\n{names}\nfor example --fail-if 'informative > 10'",
-    )
+    return "".join(f"{name:<{width}}  {meaning}\n" for name, meaning in MEANINGS.items())
+
+
+def _refused(text: str, expected: str, found: str, remedy: str) -> OptionError:
+    return OptionError(f"--fail-if cannot check {plain(text)!r}", expected=expected, found=found, remedy=remedy)
 
 
 def check(conditions: Iterable[Condition], sources: Sources) -> None:

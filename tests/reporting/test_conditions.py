@@ -52,19 +52,33 @@ def test_grammar(text, expected):
         "informative > 3\x1b[31m", "informative > 1e999", "unknown > 3", "Informative > 3",
     ],
 )  # fmt: skip
-def test_anything_else_is_refused_with_every_name_and_what_it_means(text):
+def test_anything_else_is_refused(text):
     with pytest.raises(OptionError) as caught:
         parse(text)
-    for name, meaning in MEANINGS.items():
-        assert re.search(rf"^  {re.escape(name)} +{re.escape(meaning)}$", str(caught.value), re.MULTILINE)
-    assert "\x1b" not in str(caught.value)
+    assert str(caught.value).isprintable()
 
 
-def test_the_nearest_name_is_suggested():
-    with pytest.raises(OptionError, match=r"found 'informtive'; did you mean informative\? these"):
-        parse("informtive > 3")
-    with pytest.raises(OptionError, match="found 'zzzzzzzzzz'; these are"):
-        parse("zzzzzzzzzz > 3")
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("informative = 6", "found =; write ==, as in 'informative == 6'."),
+        ("mig=>.5", "found =>; write >=, as in 'mig >= .5'."),
+        ("informtive = 3", "found 'informtive'; did you mean informative or "),
+        ("PSNR > 3", "; did you mean psnr? ngvae-tools report --fail-if help lists the names."),
+        ("zzzzzzzzzz > 3", "found 'zzzzzzzzzz'; ngvae-tools report --fail-if help lists the names."),
+    ],
+)  # fmt: skip
+def test_what_was_meant_is_said(text, said):
+    with pytest.raises(OptionError) as caught:
+        parse(text)
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 240
+
+
+def test_help_lists_every_name_with_its_meaning(commands):
+    found = commands("report", "--fail-if", "help")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert dict(line.split(maxsplit=1) for line in found.stdout.splitlines()) == MEANINGS
 
 
 @pytest.mark.parametrize("sign", OPERATORS)
