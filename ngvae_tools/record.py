@@ -451,8 +451,8 @@ class AnalysisRecord:
         return _dump(body) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> AnalysisRecord:
-        """Read a record from its JSON text.
+    def from_json(cls, text: str, *, name: str = "this") -> AnalysisRecord:
+        """Read a record from its JSON text; `name` is what an error calls it.
 
         Raises:
             RecordError: The text is not a record of this version.
@@ -460,16 +460,20 @@ class AnalysisRecord:
         try:
             raw = json.loads(text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
-            raise _unreadable("JSON", str(error)) from None
-        found = (raw.get("format"), raw.get("version")) if isinstance(raw, dict) else (type(raw).__name__, None)
-        if found != (FORMAT, VERSION):
-            raise _unreadable(f"format {FORMAT!r} version {VERSION}", f"format {found[0]!r} version {found[1]!r}")
+            raise _unreadable(name, "JSON that is whole", _broken(text, error), _RESTORE) from None
+        form = raw.get("format") if isinstance(raw, dict) else None
+        if form != FORMAT:
+            found = f"JSON of format {form!r}" if form else "other JSON"
+            raise _unreadable(name, f"format {FORMAT!r} version {VERSION}", found, _NAME_ONE)
+        if raw.get("version") != VERSION:
+            again = "make it again with select-latents of this version"
+            raise _unreadable(name, f"version {VERSION} of its format", f"version {raw.get('version')!r}", again)
         try:
             return _from_json(raw)
         except KeyError as error:
-            raise _unreadable(f"every field of version {VERSION}", f"no field {error}") from None
+            raise _unreadable(name, f"every field of version {VERSION}", f"no field {error}", _RESTORE) from None
         except (TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise _unreadable(f"every field of version {VERSION}", str(error)) from None
+            raise _unreadable(name, f"every field of version {VERSION}", str(error), _RESTORE) from None
 
     @classmethod
     def read(cls, folder: Path) -> AnalysisRecord:
@@ -478,14 +482,22 @@ class AnalysisRecord:
         Raises:
             RecordError: The folder holds no record that can be read.
         """
-        path = folder / FILE_NAME
+        return cls.read_file(folder / FILE_NAME)
+
+    @classmethod
+    def read_file(cls, path: Path) -> AnalysisRecord:
+        """Read a record's file.
+
+        Raises:
+            RecordError: It cannot be read.
+        """
         try:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
-            raise _unreadable(str(path), error.strerror or str(error)) from None
+            raise _unreadable(path, "a file that may be read", error.strerror or str(error), _NAME_ONE) from None
         except UnicodeDecodeError:
-            raise _unreadable(str(path), "text that is not UTF-8") from None
-        return cls.from_json(text)
+            raise _unreadable(path, "JSON", "a file that is no text", _NAME_ONE) from None
+        return cls.from_json(text, name=str(path))
 
     def equal_but_for_timings(self, other: AnalysisRecord) -> bool:
         """Whether two records say the same apart from how long the work took."""
@@ -501,12 +513,21 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"the number {name}, which a record never holds")
 
 
-def _unreadable(expected: str, found: str) -> RecordError:
+def _broken(text: str, error: Exception) -> str:
+    if not text.strip():
+        return "an empty file"
+    if isinstance(error, json.JSONDecodeError):
+        return f"text that is no JSON from line {error.lineno}, column {error.colno} on"
+    return str(error)
+
+
+_NAME_ONE = "name the output folder of select-latents"
+_RESTORE = "restore it from a copy, or make it again with select-latents"
+
+
+def _unreadable(name: str | Path, expected: str, found: str, remedy: str) -> RecordError:
     return RecordError(
-        "this is not an analysis record that can be read",
-        expected=expected,
-        found=found,
-        remedy="name a folder that select-latents of this version wrote",
+        f"{name} is not an analysis record that can be read", expected=expected, found=found, remedy=remedy
     )
 
 

@@ -8,7 +8,8 @@ files where they were asked for.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,22 +127,36 @@ class RunRecord:
         Raises:
             RecordError: The folder holds no run that can be read.
         """
-        try:
+        with _naming(folder, CONFIG_NAME):
             config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
-            if (config.get("format"), config.get("version")) != (FORMAT, VERSION):
-                raise _unreadable(folder, f"format {config.get('format')!r} version {config.get('version')!r}")
+            form, version = config.get("format"), config.get("version")
+        if (form, version) != (FORMAT, VERSION):
+            raise _unreadable(folder, f"format {form!r} version {version!r}", _NAME_ONE)
+        with _naming(folder, HISTORY_NAME):
             history = folder / HISTORY_NAME
             lines = history.read_bytes().split(b"\n")[:-1] if history.exists() else []
-            summary = folder / SUMMARY_NAME
-            return cls(
-                folder=folder,
-                config=config,
-                epochs=tuple(EpochRecord.from_json(json.loads(line)) for line in lines),
-                summary=json.loads(summary.read_text(encoding="utf-8")) if summary.exists() else None,
-                diverged=_diverged(folder / DIVERGED_NAME),
-            )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise _unreadable(folder, f"{type(error).__name__}: {error}") from None
+            epochs = tuple(EpochRecord.from_json(json.loads(line)) for line in lines)
+        with _naming(folder, SUMMARY_NAME):
+            path = folder / SUMMARY_NAME
+            summary = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        with _naming(folder, DIVERGED_NAME):
+            diverged = _diverged(folder / DIVERGED_NAME)
+        return cls(folder, config, epochs, summary, diverged)
+
+
+_NAME_ONE = "name a folder that train of this version wrote"
+
+
+@contextmanager
+def _naming(folder: Path, name: str) -> Iterator[None]:
+    """Turn what reading a file of a run raises into an error that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise _unreadable(folder, f"{name}: {error.strerror or error}", _NAME_ONE) from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        restore = "restore it from a copy, or train anew with --overwrite"
+        raise _unreadable(folder, f"a damaged {name} ({type(error).__name__}: {error})", restore) from None
 
 
 def _diverged(path: Path) -> str | None:
@@ -160,10 +175,10 @@ def is_run_config(path: Path) -> bool:
     return isinstance(config, dict) and config.get("format") == FORMAT
 
 
-def _unreadable(folder: Path, found: str) -> RecordError:
+def _unreadable(folder: Path, found: str, remedy: str) -> RecordError:
     return RecordError(
         f"{folder} is not a training run that can be read",
         expected=f"{CONFIG_NAME} of format {FORMAT!r} version {VERSION} and a history with one line an epoch",
         found=found,
-        remedy="name a folder that train of this version wrote",
+        remedy=remedy,
     )

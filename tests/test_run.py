@@ -60,8 +60,8 @@ def test_a_damaged_whole_line_is_refused(tmp_path, line, place):
     [
         ('{"model_type": "foreign"}', "format None version None"),
         ('{"format": "ngvae-tools/run", "version": 99}', "version 99"),
-        ("[]", "AttributeError"),
-        ("{", "JSONDecodeError"),
+        ("[]", "a damaged config.json .*; restore it"),
+        ("{", "a damaged config.json .JSONDecodeError"),
         ("", "JSONDecodeError"),
         ("\udcff", "UnicodeDecodeError"),
     ],

@@ -35,6 +35,10 @@ _HEAP_BYTES = 512
 _MOST_LINKS = (_HEAP_BYTES - 10) // 11
 _HEAP = struct.Struct("<4sBHHBIQ8sQQQQQQQQQQHQQHHQH")
 
+NAME_ONE = "name a latent file or the output folder of select-latents"
+_ANOTHER = f"{NAME_ONE}, or restore it from a copy"
+"""What to do where a file may never have been one of ours."""
+
 
 class GateError(Exception):
     """A structure that no latent file has; the text says which, and what to do where that is something else."""
@@ -71,8 +75,9 @@ class Gate:
             return
         check = self._checks.get(data[:4])
         if check is None:
-            what = f"an HDF5 file of another structure ({data[:4]!r})" if position else "no HDF5 file"
-            raise GateError(what)
+            if position == 0:
+                raise GateError("no HDF5 file", _ANOTHER)
+            raise GateError(f"an HDF5 file of another structure ({data[:4]!r})")
         check(position, data)
 
     def _check_tree(self, _: int, tree: bytes) -> None:
@@ -150,7 +155,7 @@ def _check_superblock(_: int, data: bytes) -> None:
         return
     version, offset_bytes, length_bytes, flags, base, extension = struct.unpack_from("<4BQ8s", data, 8)
     if version != 3 or (offset_bytes, length_bytes, base, extension) != (8, 8, 0, _NOWHERE):
-        raise GateError("an HDF5 file of another structure (its superblock)")
+        raise GateError("an HDF5 file of another structure (its superblock)", _ANOTHER)
     if flags:
         raise GateError(
             "a file that another program writes to, or did not close",

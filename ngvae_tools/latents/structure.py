@@ -21,7 +21,7 @@ import numpy.typing as npt
 from ngvae_tools.errors import RecordError
 from ngvae_tools.files import FileBytes
 from ngvae_tools.latents.coding import CODE_TYPES
-from ngvae_tools.latents.gate import Gate, GateError
+from ngvae_tools.latents.gate import NAME_ONE, Gate, GateError
 from ngvae_tools.latents.header import CHUNK_ROWS, FORMAT, VERSION
 from ngvae_tools.latents.packing import DamagedError, unpack
 
@@ -151,18 +151,22 @@ def read_structure(path: Path) -> Structure:
     """
     import h5py
 
-    window: _Window | None = None
-    found: tuple[str, ...]
     try:
         _check_is_file(path)
         opened = FileBytes(path)
+    except _Refusal as refusal:
+        raise unreadable(path, *refusal.args) from None
+    except (OSError, ValueError) as error:
+        why = "no such file" if isinstance(error, FileNotFoundError) else getattr(error, "strerror", None) or str(error)
+        raise unreadable(path, why, f"check the path, and {NAME_ONE}") from None
+    window: _Window | None = None
+    found: tuple[str, ...]
+    try:
         window = _Window(opened)
         with h5py.File(window, "r") as file:
             return _parts(path, opened, file)
     except _Refusal as refusal:
         found = refusal.args
-    except FileNotFoundError:
-        found = ("no such file",)
     # A damaged file makes h5py raise any of these.
     except (
         OSError,
@@ -203,7 +207,7 @@ def damaged(path: Path, where: str) -> RecordError:
 def _check_is_file(path: Path) -> None:
     # To open a pipe would wait for somebody who writes to it.
     if not stat.S_ISREG(path.stat().st_mode):
-        raise _Refusal("something that is no file")
+        raise _Refusal("something that is no file", NAME_ONE)
 
 
 class _Window(io.RawIOBase):

@@ -31,6 +31,7 @@ DEPTH = 4
 
 PASSED_OVER = frozenset({".venv", "node_modules", "__pycache__"})
 
+_RECORDS = (analysis.FILE_NAME, training.CONFIG_NAME, sweeping.FILE_NAME)
 _MAKERS = "make one with `ngvae-tools train` or `ngvae-tools select-latents`"
 
 
@@ -120,17 +121,16 @@ def open_sources(paths: Sequence[Path | str]) -> Sources:
         )
     opened = _Opened()
     for path in (Path(p) for p in paths):
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112 - finds no fault with names that are too long
             if (path / benchmarking.FILE_NAME).is_file():
                 raise _a_benchmark(path)
-            names = (analysis.FILE_NAME, training.CONFIG_NAME, sweeping.FILE_NAME)
-            if not any((path / name).exists() for name in names):
+            if not any((path / name).exists() for name in _RECORDS):
                 raise _neither(path, _contents(path))
             opened.add(path)
-        elif path.is_file():
-            opened.add_analysis(path)
+        elif os.path.isfile(path):  # noqa: PTH113
+            opened.add_file(path)
         else:
-            raise _neither(path, "nothing there")
+            raise _neither(path, *_no_file(path))
     return opened.named()
 
 
@@ -144,8 +144,8 @@ def find_sources(root: Path | str) -> Sources:
         RecordError: The root is no folder, or nothing that can be read lies below it.
     """
     root = Path(root)
-    if not root.is_dir():
-        raise _neither(root, "a file" if root.exists() else "nothing there")
+    if not os.path.isdir(root):  # noqa: PTH112
+        raise _neither(root, *_no_file(root))
     opened, skipped = _Opened(), []
     for folder in sorted(_folders(root)):
         if (folder / analysis.FILE_NAME).is_file():
@@ -199,12 +199,23 @@ class _Opened:
                 return
         self.add_run(folder)
 
-    def add_analysis(self, file: Path) -> None:
+    def add_file(self, file: Path) -> None:
         try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise _neither(file, f"{type(error).__name__}: {error}") from None
-        record = AnalysisRecord.from_json(text)
+            self.add_analysis(file)
+        except RecordError as error:
+            if file.name == analysis.FILE_NAME:
+                raise
+            hdf5 = _is_hdf5(file)
+            found = "an HDF5 file" if hdf5 else error.found
+            if any((file.parent / name).is_file() for name in _RECORDS):
+                raise _neither(file, found, f"name its folder, {plain(file.parent)}") from None
+            if hdf5:
+                remedy = f"if it is a latent file, ngvae-tools latents info {plain(file)} describes it"
+                raise _neither(file, found, remedy) from None
+            raise
+
+    def add_analysis(self, file: Path) -> None:
+        record = AnalysisRecord.read_file(file)
         check_analysis(file, record)
         real = file.resolve()
         place = real.parent if file.name == analysis.FILE_NAME else real.with_suffix("")
@@ -288,7 +299,28 @@ def _a_benchmark(path: Path) -> RecordError:
     )
 
 
-def _neither(path: Path, found: str) -> RecordError:
+def _no_file(path: Path) -> tuple[str, str]:
+    """What is at a path that is neither folder nor file, and what to do."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        found = "nothing there"
+    except OSError as error:
+        found = error.strerror or str(error)
+    else:
+        found = "a file" if path.is_file() else "neither a folder nor a file"
+    return found, f"check the path, or {_MAKERS}"
+
+
+def _is_hdf5(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(8) == b"\x89HDF\r\n\x1a\n"
+    except OSError:
+        return False
+
+
+def _neither(path: Path, found: str, remedy: str = _MAKERS) -> RecordError:
     return RecordError(
         f"{plain(path)} is neither an analysis nor a training run",
         expected=(
@@ -296,7 +328,7 @@ def _neither(path: Path, found: str) -> RecordError:
             f"or a {analysis.FILE_NAME}"
         ),
         found=found,
-        remedy=_MAKERS,
+        remedy=remedy,
     )
 
 

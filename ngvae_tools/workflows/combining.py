@@ -33,6 +33,8 @@ from ngvae_tools.workflows.storing import identifiers_of
 READING = ("heads", "input", "input_range", "image_shape", "resize")
 """What of the preprocessing decides the latents of an image."""
 
+_PREFIX_NEW = "put something else before the new ones, such as --prefix 2025/"
+
 
 @dataclass(frozen=True, slots=True)
 class Combined:
@@ -120,7 +122,7 @@ def merge_latents(
         for other in opened[1:]:
             _check_same(opened[0], other)
         parts = [_part_of(file) for file in opened]
-        return _write(path, opened[0].header, parts, prefixes or ("",) * len(parts))
+        return _write(path, opened[0].header, parts, prefixes or ("",) * len(parts), _prefix_each(len(parts)))
 
 
 def append_latents(
@@ -198,7 +200,7 @@ def _append(path: Path, old: LatentFile, opened: OpenPass, prefix: str) -> Combi
                     remedy="name the data that the encoder was made for",
                 )
             new = _encoded(old.header, opened, done.files)
-            combined = _write(path, old.header, [before, new], ("", prefix))
+            combined = _write(path, old.header, [before, new], ("", prefix), _PREFIX_NEW)
             rejected = _write_rejected(path, done.files)
             shards.remove()
     finally:
@@ -207,9 +209,9 @@ def _append(path: Path, old: LatentFile, opened: OpenPass, prefix: str) -> Combi
     return dataclasses.replace(combined, n_rejected=done.n_rejected, rejected=rejected)
 
 
-def _write(path: Path, first: LatentHeader, parts: Sequence[_Part], prefixes: Sequence[str]) -> Combined:
+def _write(path: Path, first: LatentHeader, parts: Sequence[_Part], prefixes: Sequence[str], remedy: str) -> Combined:
     """Write all rows in the steps of the first file."""
-    renamed, origins = _renamed([part.names for part in parts], [part.sources for part in parts], prefixes)
+    renamed, origins = _renamed([part.names for part in parts], [part.sources for part in parts], prefixes, remedy)
     grid = Grid(first.coding.step[: len(first.origin.dimensions)]) if first.coding.quantised else None
     factors, notes = _factors(parts)
     sources = tuple(source for part in origins for source in part)
@@ -237,9 +239,12 @@ def _write(path: Path, first: LatentHeader, parts: Sequence[_Part], prefixes: Se
 
 
 def _renamed(
-    names: Sequence[npt.NDArray[Any]], sources: Sequence[tuple[DataSource, ...]], prefixes: Sequence[str]
+    names: Sequence[npt.NDArray[Any]], sources: Sequence[tuple[DataSource, ...]], prefixes: Sequence[str], remedy: str
 ) -> tuple[list[npt.NDArray[Any]], list[tuple[DataSource, ...]]]:
-    """Identifiers of all parts, no two of them equal, and the sources with what was done to theirs."""
+    """Identifiers of all parts, no two of them equal, and the sources with what was done to theirs.
+
+    `remedy` is what to do where two images have one identifier.
+    """
     kinds = {part.dtype.kind for part in names if len(part)}
     if len(kinds) > 1:
         raise OptionError(
@@ -271,9 +276,15 @@ def _renamed(
             f"two images are called {texts(everything[place : place + 1])[0]}",
             expected="identifiers that occur once",
             found=f"{int((counts > 1).sum()):,} that occur more often",
-            remedy="put something before those of one data set with --prefix, such as --prefix 2025/",
+            remedy=remedy,
         )
     return renamed, moved
+
+
+def _prefix_each(files: int) -> str:
+    """What to do where identifiers of files that are merged clash: --prefix is given once a file, or not at all."""
+    example = " ".join(f"--prefix {number}/" for number in range(1, min(files, 3) + 1))
+    return f"put something else before those of each file, such as {example}{' ...' if files > 3 else ''}"
 
 
 def _check_once(sources: Sequence[DataSource]) -> None:
@@ -308,7 +319,7 @@ def _check_new(old: LatentFile, before: _Part, opened: OpenPass, prefix: str, wo
                 remedy="name other images",
             )
     new = DataSource(data.path, data.kind, data.fingerprint, len(names))
-    _renamed([before.names, names], [before.sources, (new,)], ("", prefix))
+    _renamed([before.names, names], [before.sources, (new,)], ("", prefix), _PREFIX_NEW)
 
 
 def _moved(source: DataSource, by: str | int) -> DataSource:

@@ -72,8 +72,14 @@ def test_export(latents):
     assert (json.loads(printed.stdout)["rows"], printed.stderr) == (300, "")
     unknown = latents("latents", "export", "latents.h5", "x.doc")
     assert (unknown.returncode, ".parquet" in unknown.stderr) == (2, True)
-    nothing = latents("latents", "info", "nowhere.h5")
-    assert (nothing.returncode, "no such file" in nothing.stderr) == (2, True)
+    for name, said in (
+        ("nowhere.h5", "found no such file; check the path"),
+        ("latents.h5/x", "found Not a directory; check the path"),
+        ("x.csv", "found no HDF5 file; name a latent file or the output folder of select-latents"),
+        ("y" * 300, "found File name too long; check the path"),
+    ):
+        nothing = latents("latents", "info", name)
+        assert (nothing.returncode, said in nothing.stderr) == (2, True), nothing.stderr
 
 
 def test_similar_and_index(latents):

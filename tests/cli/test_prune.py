@@ -94,7 +94,7 @@ def test_dimensions_by_name(commands, sample, tmp_path):
         (["--dimensions", "a"], "Error: --dimensions cannot be read: "),
         (["--dimensions", "1", "--decoder", "d.onnx"], "Error: the decoder cannot be pruned with --dimensions alone: "),
         (["--dimensions", "1", "-o", "."], "Error: encoder.onnx already exists: "),
-        (["--selection", "nowhere"], "Error: this is not an analysis record that can be read: "),
+        (["--selection", "nowhere"], "Error: nowhere/selection.json is not an analysis record that can be read: "),
     ],
 )
 def test_one_sentence_for_what_cannot_be(commands, sample, tmp_path, words, sentence):

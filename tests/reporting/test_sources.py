@@ -144,6 +144,31 @@ def test_the_lock_of_an_output_folder_is_not_what_it_holds(tmp_path):
         open_sources([tmp_path])
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("out/latents.h5", "latents.h5 is neither .*found an HDF5 file; name its folder, .*/out"),
+        ("copied.h5", "copied.h5 is neither .*found an HDF5 file; .*ngvae-tools latents info .*/copied.h5"),
+        ("run/encoder.onnx", "encoder.onnx is neither .*found a file that is no text; name its folder, .*/run"),
+        ("run/config.json", "config.json is neither .*name its folder, .*/run"),
+        ("cut/selection.json", "cut/selection.json is not .*text that is no JSON from line 1, column 2 on; restore it"),
+        ("cut", "cut/selection.json is not .*text that is no JSON from line 1, column 2 on; restore it"),
+        ("missing", "found nothing there; check the path"),
+        ("copied.h5/x", "found Not a directory; check the path"),
+        ("x" * 300, "found File name too long; check the path"),
+    ],
+)
+def test_what_is_no_source_is_refused_with_what_to_name(tmp_path, name, said):
+    hdf5 = b"\x89HDF\r\n\x1a\n\x03\x08\x08"
+    (build.write_analysis(tmp_path / "out") / "latents.h5").write_bytes(hdf5)
+    (tmp_path / "copied.h5").write_bytes(hdf5)
+    (build.write_run(tmp_path / "run") / "encoder.onnx").write_bytes(b"\x08\x08\x12\xff")
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut/selection.json").write_text("{")
+    with pytest.raises(RecordError, match=said):
+        open_sources([tmp_path / name])
+
+
 @pytest.mark.parametrize("name", [".", "missing", "file"])
 def test_nothing_found_names_what_makes_one(tmp_path, name):
     (tmp_path / "file").touch()

@@ -84,7 +84,9 @@ class TestMerge:
     def test_equal_identifiers_are_refused(self, tmp_path):
         write(tmp_path / "a.h5", values_of(20), names_of(20, "names"))
         write(tmp_path / "b.h5", values_of(5), names_of(5, "names"))
-        with pytest.raises(OptionError, match=r"two images are called.*5 that occur more often.*--prefix"):
+        with pytest.raises(
+            OptionError, match=r"two images are called.*5 that occur more often; .*--prefix 1/ --prefix 2/\.$"
+        ):
             merge_latents([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "c.h5")
         assert not (tmp_path / "c.h5").exists()
 
@@ -268,7 +270,9 @@ class TestAppend:
         with pytest.raises(OptionError, match=r"are in .*latents\.h5 already"):
             append_latents(tmp_path / "out", data, encoder)
         new = as_pngs(tmp_path / "new", images_of(9, seed=1))
-        with pytest.raises(OptionError, match=r"two images are called 00000.png: .*found 9 that.*--prefix"):
+        with pytest.raises(
+            OptionError, match=r"two images are called 00000.png: .*found 9 that.*; .* --prefix 2025/\.$"
+        ):
             append_latents(tmp_path / "out", new, encoder)
         assert not (tmp_path / "out/latents.h5.append").exists()
         append_latents(tmp_path / "out", new, encoder, prefix="new/")
