@@ -121,7 +121,8 @@ def _without_keys(place: Place, kind: Kind | None, key: str) -> OptionError:
 def _no_data_set(place: Place, remote: Remote | None) -> DatasetError:
     remedy = "name the folder that holds the images, or store them in HDF5 as images (N, H, W, C)"
     if isinstance(place, Path):
-        found = f"a single file ending in {place.suffix!r}" if place.suffix else "a single file that is not HDF5"
+        ending = f"a single file ending in {place.suffix!r}" if place.suffix else "a single file"
+        found = f"{ending} whose bytes are none of these" if place.stat().st_size else "an empty file"
     else:
         found = "a file of another kind"
         remedy = "copy the file here first, or end the address of a folder of images with a slash"

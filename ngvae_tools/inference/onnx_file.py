@@ -69,7 +69,7 @@ def read_model(path: Path, data: bytes) -> OnnxModel:
     except DecodeError:
         model = onnx.ModelProto()
     if not model.graph.node:
-        start = f"{len(data)} bytes that start with {data[:8]!r}"
+        start = f"{len(data)} bytes that start with {data[:8]!r}" if data else "an empty file"
         raise unfit(path, "an ONNX file", start, "name the .onnx file that an exporter wrote")
     digest = hashlib.sha256(data)
     total = 0

@@ -314,6 +314,13 @@ def test_what_is_no_data_set_says_what_is_accepted(tmp_path):
     save(tmp_path / "a.png", noise(4, 4))
     with pytest.raises(DatasetError, match=r"folder of images .* HDF5"):
         open_dataset(tmp_path / "a.png")
+    for content, found in (
+        (b"", "found an empty file"),
+        (b"text", "a single file ending in '.h5' whose bytes are none"),
+    ):
+        (tmp_path / "a.h5").write_bytes(content)
+        with pytest.raises(DatasetError, match=found):
+            open_dataset(tmp_path / "a.h5")
 
 
 def test_reading_leaves_no_thread_behind(folder):

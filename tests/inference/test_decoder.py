@@ -88,6 +88,8 @@ def test_an_encoder_is_no_decoder(tmp_path):
 def test_files_that_are_no_models(tmp_path):
     (tmp_path / "d.onnx").write_bytes(b"nothing")
     refused(tmp_path / "d.onnx", "an ONNX file", "7 bytes")
+    (tmp_path / "d.onnx").write_bytes(b"")
+    refused(tmp_path / "d.onnx", "an ONNX file", "found an empty file")
     refused(tmp_path / "missing.onnx", "No such file")
 
 
