@@ -43,10 +43,11 @@ def output_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        a_file = isinstance(error, FileExistsError | NotADirectoryError)
         raise OutputError(
             f"cannot write to {path}",
             expected="a folder that can be written and has room",
-            found=error.strerror or str(error),
+            found="a file where a folder should be" if a_file else error.strerror or str(error),
             remedy="check the place, or name another",
         ) from error
 
@@ -261,10 +262,17 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def refuse_existing(path: Path, *, overwrite: bool, found: str = "a result") -> None:
-    """Raise `OutputError` if `path` exists and may not be replaced; `found` says what it is."""
+def refuse_existing(path: Path, *, overwrite: bool, found: str = "a result", or_folder: bool = False) -> None:
+    """Raise `OutputError` if `path` exists and may not be replaced; `found` says what it is.
+
+    A folder is replaced by no file: only `or_folder` may let it pass.
+    """
     with output_errors(path):
-        exists = path.exists()
+        exists, is_folder = path.exists(), path.is_dir()
+    if is_folder and not or_folder:
+        raise OutputError(
+            f"{path} already exists", expected="a name for a file", found="a folder", remedy="name another place"
+        )
     if exists and not overwrite:
         raise OutputError(
             f"{path} already exists",

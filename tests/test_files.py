@@ -124,6 +124,10 @@ def test_output_errors_names_the_place_and_the_reason(tmp_path):
     with pytest.raises(OutputError, match=r"cannot write to OUT: .* found odd; check") as caught, output_errors("OUT"):
         raise OSError("odd")
     assert isinstance(caught.value.__cause__, OSError)
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file/below"):
+        with pytest.raises(OutputError, match="found a file where a folder should be"), output_errors(place):
+            place.mkdir(exist_ok=True)
 
 
 def test_refuse_existing(tmp_path):
@@ -132,7 +136,10 @@ def test_refuse_existing(tmp_path):
     refuse_existing(tmp_path / "a.txt", overwrite=True)
     for existing in (tmp_path / "a.txt", tmp_path):
         with pytest.raises(OutputError, match=r"already exists.*--overwrite"):
-            refuse_existing(existing, overwrite=False)
+            refuse_existing(existing, overwrite=False, or_folder=True)
+        refuse_existing(existing, overwrite=True, or_folder=True)
+    with pytest.raises(OutputError, match="found a folder; name another place"):
+        refuse_existing(tmp_path, overwrite=True)
     with pytest.raises(OutputError, match="File name too long"):
         refuse_existing(tmp_path / ("x" * 300), overwrite=False)
 

@@ -122,7 +122,7 @@ def reconstruct(
     place = Path(output)
     as_hdf5 = place.suffix.lower() in HDF5_ENDINGS
     _check_options(rows=rows, ids=ids, data=data, encoder=encoder, compare=compare, as_float=as_float, hdf5=as_hdf5)
-    refuse_existing(place, overwrite=overwrite)
+    refuse_existing(place, overwrite=overwrite, or_folder=not as_hdf5)
     refuse_replacing(place, latents, decoder, *(each for each in (data, encoder) if each is not None))
     with open_latents(latents) as file:
         chosen = _rows_of(file, rows, ids)
