@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 import tempfile
+import textwrap
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -64,23 +65,27 @@ class Terminal:
         """The console for words and progress."""
         from rich.console import Console
 
-        return Console(stderr=True, highlight=False, soft_wrap=True)
+        return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
     def say(self, text: str) -> None:
         """A sentence for the user, unless `--quiet`."""
-        logger.info(text)
-        if not self.quiet:
-            self.err.print(text, markup=False)
+        self._print(text, wrapped(text))
 
     def next(self, *command: object) -> None:
-        """Name the command that follows."""
-        self.say("Next: " + shlex.join(["ngvae-tools", *(str(word) for word in command)]))
+        """Name the command that follows, in one line however long, so that it can be copied."""
+        text = "Next: " + shlex.join(["ngvae-tools", *(str(word) for word in command)])
+        self._print(text, text)
+
+    def _print(self, text: str, shown: str) -> None:
+        logger.info(text)
+        if not self.quiet:
+            self.err.print(shown, markup=False)
 
     def show(self, renderable: Any) -> None:
         """A result, on stdout: as wide as the terminal, 80 columns and plain where it is piped."""
         from rich.console import Console
 
-        console = Console(highlight=False)
+        console = Console(highlight=False, emoji=False)
         # rich ends the process with an error where the reader of stdout has gone; print leaves that to us.
         with console.capture() as text:
             console.print(renderable, markup=False)
@@ -137,6 +142,26 @@ def start_log(path: Path | None) -> None:
     logger.info("%s", shlex.join(["ngvae-tools", *sys.argv[1:]]))
 
 
+def wrapped(text: str) -> str:
+    """Text as stderr shows it: broken at spaces where it is a terminal, as it is where it is piped.
+
+    No word is broken, so that a path can be copied.
+    """
+    try:
+        width = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):  # it is no terminal
+        return text
+    return "\n".join(
+        textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False) if 0 < width < len(line) else line
+        for line in text.split("\n")
+    )
+
+
+def complain(text: str) -> None:
+    """An error for the user, on stderr, `--quiet` or not."""
+    print(wrapped(text), file=sys.stderr)
+
+
 def guarded(function: Callable[P, T]) -> Callable[P, T]:
     """Turn what a command raises into one sentence on stderr and the exit code that belongs to it."""
 
@@ -147,12 +172,12 @@ def guarded(function: Callable[P, T]) -> Callable[P, T]:
             sys.stdout.flush()
         except NgvaeToolsError as error:
             logger.error("%s", error)  # noqa: TRY400 - a sentence for the user, not a traceback
-            print(f"Error: {error}", file=sys.stderr)
+            complain(f"Error: {error}")
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt as interrupt:
             logger.info("interrupted")
             what = str(interrupt) or "no unfinished result was left under a final name"
-            print(f"\nInterrupted: {what}.", file=sys.stderr)
+            complain(f"\nInterrupted: {what}.")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             # The reader of our output has gone (ngvae-tools report | head); that is no error of ours.
@@ -161,7 +186,7 @@ def guarded(function: Callable[P, T]) -> Callable[P, T]:
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except Exception as error:  # noqa: BLE001 - the border: no traceback reaches a user
-            print(f"Error: {_fault(error)}", file=sys.stderr)
+            complain(f"Error: {_fault(error)}")
             raise typer.Exit(INTERNAL_FAULT) from None
         return result
 
