@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def export_model(
         OutputError: A file cannot be written.
     """
     model.to("cpu").eval()
+    weights = weights_sha256(model)
 
     def metadata(role: str) -> ModelMetadata:
         return ModelMetadata(
@@ -55,6 +57,7 @@ def export_model(
             hyperparameters=model.objective.hyperparameters(),
             resize=resize,
             data_fingerprint=data_fingerprint,
+            weights=weights,
         )
 
     encoder = export_sample_encoder(
@@ -70,6 +73,15 @@ def export_model(
         reference=_ImageDecoder(model.decode),
     )
     return encoder, decoder
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """SHA-256 of a model's parameters and buffers and of their names; the model is on the CPU."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode() + b"\0")
+        digest.update(value.detach().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def fold_scale(encoder: Encoder, sample_type: str) -> Encoder:

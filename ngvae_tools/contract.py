@@ -58,6 +58,7 @@ class ModelMetadata:
         hyperparameters: Numbers of the family, each a scalar or one value a dimension.
         resize: How the training images were brought to `image_shape`, None if they were not.
         data_fingerprint: Fingerprint of the training data, None if unknown.
+        weights: SHA-256 of the weights of encoder and decoder together, the same in both files; None if unknown.
         versions: Versions of the libraries that wrote the file.
         kept: Of a pruned model: which dimension of the whole model each of its own is, shape (K,); else None.
     """
@@ -72,8 +73,15 @@ class ModelMetadata:
     hyperparameters: Mapping[str, float | tuple[float, ...]] = field(default_factory=dict)
     resize: Resize | None = None
     data_fingerprint: str | None = None
+    weights: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     kept: tuple[int, ...] | None = None
+
+    @property
+    def trained(self) -> dict[str, str]:
+        """What tells one training from another, by name: `data` and `weights`, those that are known."""
+        known = {"data": self.data_fingerprint, "weights": self.weights}
+        return {name: value for name, value in known.items() if value is not None}
 
     def to_json(self) -> str:
         """The metadata as the JSON text that is stored in the file."""
@@ -129,6 +137,7 @@ def _checked(cls: type[ModelMetadata], raw: dict[str, Any]) -> ModelMetadata:
         hyperparameters=hyperparameters,
         resize=None if raw.get("resize") is None else _one_of("resize", raw["resize"], get_args(Resize)),
         data_fingerprint=_text_or_none("data_fingerprint", raw.get("data_fingerprint")),
+        weights=_text_or_none("weights", raw.get("weights")),
         versions={name: _text("versions", value) for name, value in raw.get("versions", {}).items()},
         kept=None if raw.get("kept") is None else tuple(_index("kept", value) for value in raw["kept"]),
     )

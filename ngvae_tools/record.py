@@ -48,6 +48,7 @@ class ModelInfo:
         heads: The outputs that were read, name by kind: `mu`, and `p` or `logvar`; both kinds name one output that
             holds both.
         input_range: What the least and the largest sample became before the graph; None where it scales inside.
+        trained: What the file says of its training, `data` and `weights` as in `ModelMetadata.trained`.
     """
 
     path: str
@@ -59,6 +60,7 @@ class ModelInfo:
     positions: int = 1
     heads: Mapping[str, str] = field(default_factory=dict)
     input_range: tuple[float, float] | None = None
+    trained: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def reading(self) -> str:

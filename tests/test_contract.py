@@ -44,6 +44,7 @@ def metadata(draw):
         hyperparameters=draw(st.dictionaries(TEXT, NUMBER | vector, max_size=4)),
         resize=draw(st.none() | st.sampled_from(get_args(Resize))),
         data_fingerprint=draw(st.none() | TEXT),
+        weights=draw(st.none() | TEXT),
         versions=draw(st.dictionaries(TEXT, TEXT, max_size=3)),
         kept=draw(st.none() | st.lists(st.integers(0, 2**40), min_size=dim, max_size=dim, unique=True).map(tuple)),
     )
@@ -107,6 +108,7 @@ BAD = {
     ],
     "resize": ["squash", 3, ["crop"]],
     "data_fingerprint": [3, ["a"]],
+    "weights": [3, ["a"]],
     "versions": [{"numpy": 2}, {"numpy": None}, ["numpy"], None],
     "kept": [3, "012", [0, 1], [0, 1, 1], [0, 1, -1], [0, 1, 2.0], [0, 1, True], [[0], 1, 2], [0, 1, 2, 3]],
 }  # fmt: skip

@@ -168,6 +168,7 @@ def test_the_keys_of_the_format():
     }  # fmt: skip
     assert set(raw["model"]) == {
         "path", "sha256", "family", "latent_dim", "hyperparameters", "provider", "positions", "heads", "input_range",
+            "trained",
     }  # fmt: skip
     assert set(raw["data"]) == {"path", "kind", "fingerprint", "n_images", "n_rejected", "image_shape", "resize"}
     assert set(raw["selection"]) == {

@@ -66,6 +66,7 @@ class LatentOrigin:
         encoder_sha256: Hash of the encoder.
         decoder_sha256: Hash of the decoder that belongs to it; None where none was named.
         distortion: Error of quantisation as a share of the posterior variance; None: not quantised.
+        trained: What the encoder's file says of its training, by name, as in the record.
         preprocessing: How images became the encoder's input, and which of its outputs were read.
         sources: The data sets.
         versions: Of the programs that made the latents.
@@ -84,6 +85,7 @@ class LatentOrigin:
     encoder_sha256: str
     decoder_sha256: str | None
     distortion: float | None
+    trained: Mapping[str, str] = field(default_factory=dict)
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[DataSource, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -146,6 +148,7 @@ class LatentHeader:
             "shift": self.coding.shift[: len(origin.dimensions)].tolist(),
             "sources": [asdict(source) for source in origin.sources],
             "steps_from": origin.steps_from,
+            "trained": dict(origin.trained),
             "versions": dict(origin.versions),
         }
         return json.dumps(body, sort_keys=True, allow_nan=False, separators=(",", ":"))
@@ -182,9 +185,10 @@ class LatentHeader:
             encoder_sha256=attributes["encoder_sha256"],
             decoder_sha256=_of_type(str, body["decoder_sha256"], optional=True),
             distortion=None if body["distortion"] is None else _share(body["distortion"]),
+            trained=_texts(body.get("trained", {})),
             preprocessing=_of_type(dict, body["preprocessing"]),
             sources=tuple(_source(source) for source in _of_type(list, body["sources"])),
-            versions={name: _of_type(str, version) for name, version in _of_type(dict, body["versions"]).items()},
+            versions=_texts(body["versions"]),
         )
         entropy = body["entropy_bits"]
         return cls(
@@ -271,6 +275,10 @@ def _of_type(kind: type, value: Any, *, optional: bool = False) -> Any:
     if not (isinstance(value, kind) or (optional and value is None)):
         raise TypeError(f"{value!r} in place of what is a {kind.__name__} in JSON")
     return value
+
+
+def _texts(value: Any) -> dict[str, str]:
+    return {name: _of_type(str, text) for name, text in _of_type(dict, value).items()}
 
 
 def _source(body: Any) -> DataSource:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,9 @@ BATCH_IMAGES = 256
 BATCH_BYTES = 2**25
 """Images that are decoded at once at most, and their bytes as float32."""
 
-NAME_IT = "name that decoder"
+OR_ANY = ", or pass --any-decoder, as for one that was pruned since"
+OR_ANALYSE = ", or run select-latents with --decoder, after which this one is known by its hash"
+"""What else to do where a decoder is not the one that belongs to latents."""
 
 Floats = npt.NDArray[np.floating]
 
@@ -33,12 +35,14 @@ class Decoding:
         session: The decoder.
         origin: Where the latents come from.
         kept_only: Whether it takes the kept dimensions alone.
+        known: Whether it is known to belong to the latents, or was asked for all the same.
         notes: What a reader must know.
     """
 
     session: DecoderSession
     origin: LatentOrigin
     kept_only: bool
+    known: bool = True
     notes: tuple[str, ...] = ()
 
     def images(self, values: Floats) -> npt.NDArray[np.float32]:
@@ -65,16 +69,19 @@ def expanded(kept: Floats, origin: LatentOrigin) -> Floats:
 
 
 def open_decoding(
-    path: Path, file: LatentFile, *, device: str, any_decoder: bool = False, remedy: str = NAME_IT
+    path: Path, file: LatentFile, *, device: str, any_decoder: bool = False, otherwise: str = ""
 ) -> Decoding:
     """Open a decoder and check that it is the one of a latent file.
+
+    Its hash says so where the latents were made with a decoder. Else encoder and decoder may say that one training made
+    them, or two; where they do not, the decoding is not `known`, and images can tell (`decoder_check`).
 
     Args:
         path: The decoder file, or the folder of a training run.
         file: The latent file.
         device: Where the decoder runs.
-        any_decoder: Take a decoder that is not the one that the file names.
-        remedy: What to do where it is not.
+        any_decoder: Take a decoder that is not the one that belongs to the file.
+        otherwise: What to do where it is not, besides naming another.
 
     Raises:
         ContractError: It cannot be used, or is not that of the file.
@@ -96,22 +103,40 @@ def open_decoding(
             found=f"{session.latent_dim} in all" + ("" if own is None else f", the dimensions {own} of a whole model"),
             remedy="name the decoder that was trained together with the encoder",
         )
-    expected = origin.decoder_sha256
-    if expected is None:
-        return Decoding(
-            session,
-            origin,
-            kept_only,
-            ("The latent file does not say which decoder belongs to it; only the number of dimensions was checked.",),
-        )
-    if session.sha256 == expected:
+    if origin.decoder_sha256 is None:
+        return _by_training(Decoding(session, origin, kept_only), file, otherwise, any_decoder=any_decoder)
+    if session.sha256 == origin.decoder_sha256:
         return Decoding(session, origin, kept_only)
     if not any_decoder:
         raise ContractError(
             f"the decoder {path} is not the one that the latent file {file.path} was written for",
-            expected=f"a decoder with SHA-256 {expected[:12]}...",
+            expected=f"a decoder with SHA-256 {origin.decoder_sha256[:12]}...",
             found=f"{session.sha256[:12]}...",
-            remedy=remedy,
+            remedy=f"name that decoder{otherwise}",
         )
     note = "The decoder is another than the one that the latent file was written for, as --any-decoder allows."
-    return Decoding(session, origin, kept_only, (note,))
+    return Decoding(session, origin, kept_only, notes=(note,))
+
+
+def _by_training(decoding: Decoding, file: LatentFile, otherwise: str, *, any_decoder: bool) -> Decoding:
+    """Judge a decoder by what it and the encoder say of their training.
+
+    Raises:
+        ContractError: They were trained apart.
+    """
+    session, theirs = decoding.session, decoding.origin.trained
+    own = {} if session.metadata is None else session.metadata.trained
+    apart = [name for name in ("data", "weights") if name in own and theirs.get(name, own[name]) != own[name]]
+    if not apart:
+        return decoding if "weights" in own and "weights" in theirs else replace(decoding, known=False)
+    if not any_decoder:
+        name = apart[0]
+        what = {"data": "data with the fingerprint", "weights": "a model whose weights have the SHA-256"}[name]
+        raise ContractError(
+            f"the decoder {session.path} was not trained together with the encoder of {file.path}",
+            expected=f"{what} {theirs[name][:12]}..., as the encoder says",
+            found=f"{own[name][:12]}...",
+            remedy=f"name the decoder that was{otherwise}",
+        )
+    note = "The decoder says that it was not trained together with the encoder, as --any-decoder allows."
+    return replace(decoding, notes=(note,))

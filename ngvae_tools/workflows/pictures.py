@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,8 +27,9 @@ from ngvae_tools.record import AnalysisRecord
 from ngvae_tools.reporting.pictures import Extremes, LatentMap, Pictures, Reconstructed, Traversal
 from ngvae_tools.reporting.sources import NamedAnalysis
 from ngvae_tools.reporting.words import plain
+from ngvae_tools.workflows.decoder_check import checked_by_images
 from ngvae_tools.workflows.decoder_file import decoder_of_record
-from ngvae_tools.workflows.decoding import Decoding, open_decoding
+from ngvae_tools.workflows.decoding import OR_ANALYSE, Decoding, open_decoding
 from ngvae_tools.workflows.latent_map import POINTS, Method, colourings, umap_points
 from ngvae_tools.workflows.opening import scale_in
 from ngvae_tools.workflows.originals import Originals, identifiers_at, is_there, labels_at
@@ -152,7 +154,12 @@ class _Gatherer:
         *,
         alone: bool,
     ) -> Gathered:
-        decoding, decoder_refused = self._decoding(decoder, device, alone=alone)
+        with ExitStack() as stack:
+            originals, data_refused = self._opened(data, stack)
+            decoding, decoder_refused = self._decoding(decoder, originals, device, alone=alone)
+            return Gathered(self._pictures(decoding, originals), data_refused, decoder_refused)
+
+    def _pictures(self, decoding: Decoding | None, originals: Originals | None) -> Pictures:
         overview = self._overview()
         shown = self._shown()
         told = self._record.data.n_images - self._record.data.n_rejected
@@ -170,28 +177,30 @@ class _Gatherer:
         compared = np.array(evenly_spaced(len(self._file), RECONSTRUCTED), np.int64)
         images = ShownImages(self._file, thumbnails=self._map_rows, beside=compared, decoding=decoding)
         ends = [overview.extremes[column] for column in shown]
-        location, data_refused = self._read(data, images, ends, None if decoding is None else decoding.session)
-        pictures = Pictures(
+        if originals:
+            frames = {row for each in ends for end in (each.low_rows, each.high_rows) for row in end.tolist()}
+            images.read(originals, self._scale(originals, None if decoding is None else decoding.session), frames)
+        return Pictures(
             traversals=traversals,
             base=base,
             reconstructed=self._reconstructed(images),
             extremes=self._extremes(shown, ends, images),
             map=self._map(overview, images),
             decoder=None if decoding is None else str(decoding.session.path),
-            data=location,
+            data=originals.location if originals else None,
             notes=tuple(dict.fromkeys([*self._notes, *images.notes])),
         )
-        return Gathered(pictures, data_refused, decoder_refused)
 
     def _decoding(
-        self, decoder: str | os.PathLike[str] | None, device: str, *, alone: bool
+        self, decoder: str | os.PathLike[str] | None, originals: Originals | None, device: str, *, alone: bool
     ) -> tuple[Decoding | None, NgvaeToolsError | None]:
         refused: NgvaeToolsError | None = None
         if decoder is not None:
             try:
-                if not alone and self._origin.decoder_sha256 is None:
+                found = open_decoding(Path(decoder), self._file, device=device, otherwise=OR_ANALYSE)
+                if not alone and not found.known:
                     raise _unknown_decoder(self._file)
-                found = open_decoding(Path(decoder), self._file, device=device)
+                found = checked_by_images(found, self._file, originals, otherwise=OR_ANALYSE)
             except ContractError as error:
                 refused = error
             else:
@@ -263,14 +272,10 @@ class _Gatherer:
             return "", ()
         return texts(identifiers_at(self._file, np.array([row])))[0], found
 
-    def _read(
-        self,
-        data: str | os.PathLike[str] | None,
-        images: ShownImages,
-        ends: Sequence[Extreme],
-        decoder: DecoderSession | None,
-    ) -> tuple[str | None, NgvaeToolsError | None]:
-        """Read the images; where from, and why not from the data set that was named."""
+    def _opened(
+        self, data: str | os.PathLike[str] | None, stack: ExitStack
+    ) -> tuple[Originals | None, NgvaeToolsError | None]:
+        """The images, and why not those of the data set that was named."""
         sources, named = self._origin.sources, [] if data is None else [place_of(data)]
         remote = [source.path for source in sources if not isinstance(place_of(source.path), Path)]
         if remote and data is None:
@@ -278,19 +283,15 @@ class _Gatherer:
             self._without_data(f"they lie at {plain(remote[0])}, which is fetched only when it is named")
         places = [[*named, *(place for place in [place_of(source.path)] if is_there(place))] for source in sources]
         try:
-            originals = Originals(self._file, places)
+            originals = stack.enter_context(Originals(self._file, places))
         except RecordError as error:
             self._without_data(plain(error))
             return None, error if named else None
-        with originals:
-            if originals:
-                frames = {row for each in ends for end in (each.low_rows, each.high_rows) for row in end.tolist()}
-                images.read(originals, self._scale(originals, decoder), frames)
-            if (lacking := len(self._file) - originals.rows) > 0 and not remote:
-                of_some = f" of {lacking:,} of the {len(self._file):,} images" if originals else ""
-                gone = next((source.path for source, tried in zip(sources, places, strict=True) if not tried), "it")
-                self._without_data(plain(originals.why) or f"{plain(gone)} is not there", of_some)
-            return originals.location or None, originals.refusal(named[0]) if named else None
+        if (lacking := len(self._file) - originals.rows) > 0 and not remote:
+            of_some = f" of {lacking:,} of the {len(self._file):,} images" if originals else ""
+            gone = next((source.path for source, tried in zip(sources, places, strict=True) if not tried), "it")
+            self._without_data(plain(originals.why) or f"{plain(gone)} is not there", of_some)
+        return originals, originals.refusal(named[0]) if named else None
 
     def _without_data(self, why: str, of_some: str = "") -> None:
         self._notes.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,16 @@ from ngvae_tools.contract import InputScale
 from ngvae_tools.datasets import ImageDataset
 from ngvae_tools.datasets.base import evenly_spaced
 from ngvae_tools.datasets.places import place_of
-from ngvae_tools.errors import ContractError, OptionError
+from ngvae_tools.errors import ContractError, OptionError, RecordError
 from ngvae_tools.files import refuse_existing, refuse_replacing
 from ngvae_tools.inference.decoder import DecoderSession
 from ngvae_tools.latents.reader import LatentFile, open_latents
 from ngvae_tools.record import Reconstruction, finite_or_none
-from ngvae_tools.workflows.decoding import NAME_IT, Decoding, open_decoding
+from ngvae_tools.workflows.decoder_check import checked_by_images
+from ngvae_tools.workflows.decoding import OR_ANY, Decoding, open_decoding
 from ngvae_tools.workflows.image_files import HDF5_ENDINGS, PNG_CHANNELS, write_folder, write_hdf5
 from ngvae_tools.workflows.opening import fit_floats, open_images
-from ngvae_tools.workflows.originals import check_data, index_in
+from ngvae_tools.workflows.originals import Originals, check_data, index_in, is_there
 from ngvae_tools.workflows.preprocessing import Preprocessing, check_encoder
 from ngvae_tools.workflows.truncation import SAMPLE_BYTES, read_images, scale_of
 
@@ -131,8 +133,11 @@ def reconstruct(
             file,
             device=device,
             any_decoder=any_decoder,
-            remedy=f"{NAME_IT}, or pass --any-decoder, as for one that was pruned since",
+            otherwise=OR_ANY,
         )
+        if not decoding.known:
+            with _originals(file, data) as originals:
+                decoding = checked_by_images(decoding, file, originals, otherwise=OR_ANY, any_decoder=any_decoder)
         shape = decoding.session.image_shape
         if not as_hdf5 and shape[2] not in PNG_CHANNELS:
             raise OptionError(
@@ -201,6 +206,16 @@ def _rows_of(
         found: npt.NDArray[np.int64] = file.row_of(list(dict.fromkeys(ids)))
         return found
     return range(*slice(*(rows or (None, None))).indices(len(file)))
+
+
+def _originals(file: LatentFile, data: str | os.PathLike[str] | None) -> AbstractContextManager[Originals | None]:
+    """The images of a latent file, as many as are at hand: where they are named, or where the file says."""
+    named = [] if data is None else [place_of(data)]
+    said = [place_of(source.path) for source in file.header.origin.sources]
+    try:
+        return Originals(file, [[*named, *([place] if is_there(place) else [])] for place in said])
+    except RecordError:
+        return nullcontext()
 
 
 def _measured(

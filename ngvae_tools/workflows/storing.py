@@ -161,6 +161,7 @@ def _origin(
         encoder_sha256=model.sha256,
         decoder_sha256=evidence.decoder_sha256,
         distortion=None if options.lossless else options.distortion,
+        trained=model.trained,
         preprocessing=encoding.preprocessing.to_json(),
         sources=(DataSource(data.path, data.kind, data.fingerprint, findings.n_images),),
         versions=encoding.versions,

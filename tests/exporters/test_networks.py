@@ -1,11 +1,13 @@
 """Every model and network option exports: encoder, decoder, a folded scale, and pruning by their weights."""
 
+import copy
+
 import numpy as np
 import onnx
 import pytest
 import torch
 
-from exporters.networks import export_model, fold_latents, fold_scale
+from exporters.networks import export_model, fold_latents, fold_scale, weights_sha256
 from exporters.prune import prune_decoder, prune_encoder
 from ngvae_tools.contract import InputScale
 from ngvae_tools.inference.decoder import DecoderSession
@@ -59,7 +61,13 @@ def test_what_is_exported_is_the_gaussian_family_of_the_contract(exported):
     heads = session.encode(samples)
     np.testing.assert_allclose(heads.mu, parts.mu, atol=1e-5)
     np.testing.assert_allclose(np.exp(heads.second), parts.posterior_variance, rtol=1e-4)
-    decoded = DecoderSession(folder / "decoder.onnx").decode(parts.z.numpy())
+    decoder = DecoderSession(folder / "decoder.onnx")
+    # Both files say which training they are of, and nothing but it.
+    with torch.no_grad():
+        other = copy.deepcopy(model)
+        next(other.parameters()).add_(1)
+    assert session.metadata.weights == decoder.metadata.weights == weights_sha256(model) != weights_sha256(other)
+    decoded = decoder.decode(parts.z.numpy())
     np.testing.assert_allclose(decoded, images.permute(0, 2, 3, 1), atol=1e-5)
 
 

@@ -290,7 +290,9 @@ class TestWhatIsNotThere:
 
     def test_another_decoder_in_its_place_or_named(self, out, tmp_path):
         other = LinearDecoder((1.0,) * 15, (32, 32, 3)).save(tmp_path / "decoder.onnx")
-        with pytest.raises(ContractError, match=r"not the one that the latent file .* name that decoder\.") as error:
+        with pytest.raises(
+            ContractError, match=r"not the one that the latent file .* name that decoder, or run select"
+        ) as error:
             gather_pictures(named(out), decoder=other)
         assert "--any-decoder" not in str(error.value)
         with pytest.raises(ContractError, match="cannot be used as a decoder"):
@@ -309,7 +311,11 @@ class TestWhatIsNotThere:
         assert "no decoder is known; have it with --decoder" in found.notes[0]
         found = gather_pictures(named(tmp_path / "alone"), decoder=DECODER)
         assert "does not say which decoder" in found.notes[0]
+        assert "on 64 images its error is " in found.notes[0]
         assert len(found.traversals) > 3
+        other = LinearDecoder((1.0,) * 15, (32, 32, 3)).save(tmp_path / "decoder.onnx")
+        with pytest.raises(ContractError, match=r"does not belong to .* name the decoder .*run select-latents with"):
+            gather_pictures(named(tmp_path / "alone"), decoder=other)
 
     def test_the_latents(self, out, tmp_path):
         copy = changed(out, tmp_path / "out")
@@ -422,13 +428,13 @@ class TestImages:
         data = as_h5(tmp_path / "data.h5", values)
         scale = InputScale(0.0, white)
         linear = Linear(2, shape, second="logvar", constant=np.log([0.1, 0.1]))
-        metadata = linear.metadata(sample_type=dtype, scale=scale).to_json()
+        metadata = linear.metadata(sample_type=dtype, scale=scale, weights="w").to_json()
         encoder = linear.save(tmp_path / "encoder.onnx", sample_type=dtype, metadata=metadata)
         select_latents(encoder, data, tmp_path / "out", bootstrap=0, storing=KEEP_ALL)
         expected = np.rint(np.clip(values.astype(np.float32) / np.float32(white), 0, 1) * 255).astype(np.uint8)
         np.testing.assert_array_equal(gather_pictures(named(tmp_path / "out")).map.thumbnails, expected)
         plain = LinearDecoder((1.0, 0.5), shape)
-        decoder = plain.save(tmp_path / "d.onnx", metadata=plain.metadata(scale=scale).to_json())
+        decoder = plain.save(tmp_path / "d.onnx", metadata=plain.metadata(scale=scale, weights="w").to_json())
         found = gather_pictures(named(tmp_path / "out"), decoder=decoder)
         np.testing.assert_array_equal(found.map.thumbnails, expected)
         np.testing.assert_array_equal(

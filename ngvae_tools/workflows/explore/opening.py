@@ -13,8 +13,9 @@ from ngvae_tools.datasets.places import Place, place_of
 from ngvae_tools.errors import NgvaeToolsError, OptionError
 from ngvae_tools.latents.reader import LatentFile, open_latents
 from ngvae_tools.record import FILE_NAME, AnalysisRecord
+from ngvae_tools.workflows.decoder_check import checked_by_images
 from ngvae_tools.workflows.decoder_file import decoder_of_record
-from ngvae_tools.workflows.decoding import Decoding, open_decoding
+from ngvae_tools.workflows.decoding import OR_ANY, Decoding, open_decoding
 from ngvae_tools.workflows.explore.explorer import Explorer
 from ngvae_tools.workflows.image_encoder import ImageEncoder
 from ngvae_tools.workflows.latent_sample import check_latents
@@ -64,9 +65,12 @@ def open_explorer(
             )
         record = _record_of(Path(source), file)
         decoding = _decoding_of(file, record, decoder, any_decoder=any_decoder, device=device)
-        notes = [*decoding.notes, *decoding.session.notes]
+        notes: list[str] = []
         images = _encoder_of(file, record, encoder, device, notes)
         originals = _originals_of(file, data, stack, notes)
+        if decoder is not None:
+            decoding = checked_by_images(decoding, file, originals, otherwise=OR_ANY, any_decoder=any_decoder)
+        notes[:0] = [*decoding.notes, *decoding.session.notes]
         yield Explorer(file, decoding, record=record, encoder=images, originals=originals, notes=notes)
 
 
@@ -83,8 +87,7 @@ def _decoding_of(
     file: LatentFile, record: AnalysisRecord | None, named: PathLike | None, *, any_decoder: bool, device: str
 ) -> Decoding:
     if named is not None:
-        remedy = "name that decoder, or pass --any-decoder, as for one that was pruned since"
-        return open_decoding(Path(named), file, device=device, any_decoder=any_decoder, remedy=remedy)
+        return open_decoding(Path(named), file, device=device, any_decoder=any_decoder, otherwise=OR_ANY)
     found, why = (None, "no record names one") if record is None else decoder_of_record(record, file, device=device)
     if found is None:
         raise OptionError(
