@@ -114,7 +114,7 @@ def command(
         device=device,
         method=method,
     )
-    for sentence in found.skipped:
+    for sentence in (*found.skipped, *(found.stale if as_json else ())):
         terminal.say(sentence)
     for note in dict.fromkeys(note for named in found.analyses if named.pictures for note in named.pictures.notes):
         terminal.say(f"Note: {note}")

@@ -96,8 +96,8 @@ def check(conditions: Iterable[Condition], sources: Sources) -> None:
     """Hold conditions against everything that a report shows.
 
     A condition holds where it holds for any analysis, or any run. One that cannot be checked, because nothing has the
-    number, it is not defined, or a source could not be read, counts as if it held: a check that is silently left out
-    would pass for one that was made.
+    number, it is not defined, a source could not be read, or its latent file has changed since, counts as if it held:
+    a check that is silently left out would pass for one that was made.
 
     Raises:
         ConditionError: One holds or cannot be checked; the message says which, of what, and with which value.
@@ -106,6 +106,8 @@ def check(conditions: Iterable[Condition], sources: Sources) -> None:
     found = [sentence for condition in conditions for sentence in _failures(condition, sources)]
     if conditions:
         found += [f"no condition can be checked of what was left out: {text.rstrip('.')}" for text in sources.skipped]
+    if any(condition.name not in RUN for condition in conditions):
+        found += [f"no condition can be checked of {text.rstrip('.')}" for text in sources.stale]
     if found:
         raise ConditionError(
             "a condition of --fail-if holds or cannot be checked",

@@ -8,15 +8,18 @@ import math
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from ngvae_tools.reporting.sources import NamedAnalysis
+
 if TYPE_CHECKING:
-    from ngvae_tools.reporting.sources import NamedAnalysis, NamedRun, NamedSweep, Sources
+    from ngvae_tools.reporting.sources import NamedRun, NamedSweep, Sources
 
 
 def as_json(sources: Sources) -> str:
     """The sources as JSON: one analysis or sweep alone is its record's own text, else lists in an object.
 
-    The lists are `analyses`, `runs` and, where there are some, `sweeps`, each entry with its `name` and `folder`, and
-    `skipped`, sentences; beside them is `stability` of several analyses where it was worked out.
+    The lists are `analyses`, `runs` and, where there are some, `sweeps`, each entry with its `name` and `folder`, an
+    analysis with `stale` where its latent file has changed since, and `skipped`, sentences; beside them is `stability`
+    of several analyses where it was worked out.
     Numbers that JSON cannot hold (a loss that diverged) are null.
     """
     alone = [*sources.analyses, *sources.runs, *sources.sweeps]
@@ -37,7 +40,10 @@ def as_json(sources: Sources) -> str:
 def _analysis(named: NamedAnalysis | NamedSweep) -> str:
     # The record's own text keeps a matrix row on one line.
     record = named.record.to_json().rstrip()
-    return _object({"name": _dump(named.name), "folder": _dump(str(named.folder)), "record": record})
+    parts = {"name": _dump(named.name), "folder": _dump(str(named.folder)), "record": record}
+    if isinstance(named, NamedAnalysis) and named.stale is not None:
+        parts["stale"] = _dump(named.stale)
+    return _object(parts)
 
 
 def _run(named: NamedRun) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def _view(sources: Sources) -> dict[str, Any]:
         "contents": _contents(sources),
         "compare_head": "How do the models compare" if several else "How does it compare",
         "title": _title(sources),
-        "skipped": [plain(sentence) for sentence in sources.skipped],
+        "skipped": [plain(sentence) for sentence in (*sources.skipped, *sources.stale)],
         "names": [named.name for named in analyses],
         "comparison": [(label, *texts) for label, texts in comparison.comparison_rows(analyses)] if several else [],
         "comparison_notes": comparison.comparison_notes(analyses) if several else [],

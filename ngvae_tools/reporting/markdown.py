@@ -59,7 +59,7 @@ def code(text: str) -> str:
 
 def markdown(sources: Sources) -> str:
     """All of a report: what is compared first, then a section an analysis, then runs and sweeps."""
-    parts: list[str] = []
+    parts: list[str] = [_items(("Note", sentence) for sentence in sources.stale[:MANY])]
     several = len(sources.analyses) > 1
     if several:
         parts += [f"### Comparison of {len(sources.analyses)} analyses", *_comparison(sources)]

@@ -44,12 +44,14 @@ class NamedAnalysis:
         folder: Where the record lies.
         record: What select-latents wrote.
         pictures: Images to show of it; None where none were gathered.
+        stale: Why the record does not tell of the latent file beside it, a sentence; None where nothing says so.
     """
 
     name: str
     folder: Path
     record: AnalysisRecord
     pictures: Pictures | None = None
+    stale: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,11 @@ class Sources:
     skipped: tuple[str, ...] = ()
     stability: Stability | None = None
     sweeps: tuple[NamedSweep, ...] = ()
+
+    @property
+    def stale(self) -> tuple[str, ...]:
+        """A sentence for each analysis whose record does not tell of the latent file beside it."""
+        return tuple(f"{plain(named.name)}: {named.stale}" for named in self.analyses if named.stale is not None)
 
 
 def open_sources(paths: Sequence[Path | str]) -> Sources:

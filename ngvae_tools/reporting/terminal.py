@@ -46,7 +46,7 @@ def render(sources: Sources, width: int | None = None, *, every: bool = False, s
     from rich.constrain import Constrain
 
     several = len(sources.analyses) > 1
-    parts: list[RenderableType] = [paragraph(sentence) for sentence in sources.skipped]
+    parts: list[RenderableType] = [paragraph(sentence) for sentence in (*sources.skipped, *sources.stale)]
     if several:
         parts += [title("Comparison (the paper's Table I first)"), comparison_table(sources)]
     if sources.stability is not None:
@@ -68,7 +68,8 @@ def headlines(sources: Sources) -> RenderableType:
     """A line for each analysis, for all together, and for each training run."""
     from rich.console import Group
 
-    lines = [f"{plain(named.name)}: {facts.headline(named.record)}" for named in sources.analyses]
+    lines = list(sources.stale)
+    lines += [f"{plain(named.name)}: {facts.headline(named.record)}" for named in sources.analyses]
     if sources.stability is not None:
         lines.append(stability_headline(sources.stability))
     lines += [f"{plain(run.name)}: training run, {progress.state(run)}" for run in sources.runs]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ngvae_tools.errors import OptionError
 from ngvae_tools.files import refuse_existing
-from ngvae_tools.reporting.sources import Sources, find_sources, open_sources
+from ngvae_tools.reporting.sources import NamedAnalysis, Sources, find_sources, open_sources
 
 if TYPE_CHECKING:
     from ngvae_tools.workflows.latent_map import Method
@@ -56,6 +56,7 @@ def report(
 
         refuse_figures(Path(figures), overwrite=overwrite)
     found = open_sources([Path(source) for source in sources]) if sources else find_sources(Path())
+    found = dataclasses.replace(found, analyses=tuple(map(_with_stale, found.analyses)))
     seen = [named.record.data.fingerprint for named in found.analyses]
     # Analyses that were named are matched, or told why not; among those found, only those of the same data.
     if len(set(seen)) < len(seen) or (sources and len(seen) > 1):
@@ -76,6 +77,12 @@ def report(
 
         write_figures(found, Path(figures), overwrite=overwrite)
     return found
+
+
+def _with_stale(named: NamedAnalysis) -> NamedAnalysis:
+    from ngvae_tools.workflows.beside import stale
+
+    return dataclasses.replace(named, stale=stale(named))
 
 
 def _check_options(*, data: object, decoder: object, method: Method, shown: bool) -> None:
