@@ -71,6 +71,8 @@ def test_shown_output_is_real(outputs):
     for one, other in zip(real, said, strict=True):
         # Processors differ in the last digits.
         assert one == (pytest.approx(other, rel=0.02, abs=2e-3) if isinstance(other, float) else other)
+    following = outputs[command].stderr.splitlines()[-1].removeprefix("Next: ")
+    assert f"`{following}`" in " ".join(README.split())
 
 
 def _number_or_word(word: str) -> str | float:

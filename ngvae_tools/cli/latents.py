@@ -314,13 +314,13 @@ def _rows(found: LatentsDescription) -> Iterator[tuple[str, str]]:
         yield "distortion", f"none in this file: float32, {came}"
     else:
         yield "distortion", f"{found.distortion:g} of the noise; steps follow the {found.steps_from}"
-    yield (
-        "bytes",
-        f"{count(found.bytes)}: codes {count(found.codes_bytes)}, identifiers {count(found.identifiers_bytes)}",
-    )
+    rest = found.bytes - found.codes_bytes - found.identifiers_bytes - found.labels_bytes
+    codes, names = count(found.codes_bytes), count(found.identifiers_bytes)
+    own = f"HDF5's own and the header {count(rest)}, which hardly grow with the rows"
+    yield "bytes", f"{count(found.bytes)}: codes {codes}, identifiers {names}, {own}"
     if found.labels:
-        names = ", ".join(f"{name} ({kind})" for name, kind in found.labels)
-        yield "labels", f"{names}: {count(found.labels_bytes)} bytes"
+        labels = ", ".join(f"{name} ({kind})" for name, kind in found.labels)
+        yield "labels", f"{labels}: {count(found.labels_bytes)} bytes"
     if found.bytes_per_image is not None:
         without = number(found.bytes_per_image_without_identifiers)
         yield "an image", f"{number(found.bytes_per_image)} bytes, {without} without identifiers and labels"

@@ -163,10 +163,14 @@ def _encode_part(
     number, of = parse_shard(shard)
     with encoding_progress(terminal) as on_progress:
         part = encode_part(model, data, output, number=number, of=of, options=options, on_progress=on_progress)
-    terminal.say(
-        f"Part {part.number} of {part.of} is in {part.folder}: {part.n_images:,} images in {part.n_shards} shards"
-        + (f", {part.n_rejected:,} of them rejected." if part.n_rejected else ".")
-    )
+    from ngvae_tools.reporting.words import plural
+
+    held = f"{plural(part.n_images, 'image', 'images')} in {plural(part.n_shards, 'shard', 'shards')}"
+    if not part.n_shards:
+        held = "no images, for the data set has fewer shards than parts"
+    elif part.n_rejected:
+        held += f", {part.n_rejected:,} of them rejected"
+    terminal.say(f"Part {part.number} of {part.of} is in {part.folder}: {held}.")
     terminal.say(f"When all {part.of} parts are there: ngvae-tools merge PART... --output OUT")
     if part.n_rejected:
         raise typer.Exit(FINISHED_WITH_REJECTED)

@@ -102,4 +102,6 @@ def _trainings(record: SweepRecord) -> str:
     failed = sum(trial.failed is not None for trial in trials)
     epochs = sorted({trial.epochs for trial in trials if trial.epochs is not None})
     spent = " to ".join(str(n) for n in dict.fromkeys((epochs[0], epochs[-1]))) if epochs else "0"
-    return f"{len(trials)} of {spent} epochs" + (f", {failed} failed" if failed else "")
+    return f"{len(trials)} of {spent} {'epoch' if spent == '1' else 'epochs'}" + (
+        f", {failed} failed" if failed else ""
+    )
