@@ -35,7 +35,10 @@ def command(
         ),
     ] = False,
     any_decoder: Annotated[
-        bool, typer.Option("--any-decoder", help="Take a decoder that is not the one that the file names.")
+        bool,
+        typer.Option(
+            "--any-decoder", help="Take a decoder that does not seem to belong to the file, such as one pruned since."
+        ),
     ] = False,
     device: Annotated[
         Literal["auto", "cpu", "cuda", "tensorrt"], typer.Option(help="Where to run decoder and encoder.")

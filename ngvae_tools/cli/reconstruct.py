@@ -31,7 +31,10 @@ def command(
     compare: Annotated[int, typer.Option(help="Images whose quality is measured.", min=1)] = 256,
     as_float: Annotated[bool, typer.Option("--float", help="Write float32 from 0 to 1; HDF5 only.")] = False,
     any_decoder: Annotated[
-        bool, typer.Option("--any-decoder", help="Take a decoder that is not the one that the file names.")
+        bool,
+        typer.Option(
+            "--any-decoder", help="Take a decoder that does not seem to belong to the file, such as one pruned since."
+        ),
     ] = False,
     device: Annotated[
         Literal["auto", "cpu", "cuda", "tensorrt"], typer.Option(help="Where to run the decoder.")

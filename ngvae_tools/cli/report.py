@@ -116,7 +116,9 @@ def command(
     )
     for sentence in (*found.skipped, *(found.stale if as_json else ())):
         terminal.say(sentence)
-    for note in dict.fromkeys(note for named in found.analyses if named.pictures for note in named.pictures.notes):
+    for note in dict.fromkeys(
+        note for named in found.analyses if named.pictures is not None for note in named.pictures.notes
+    ):
         terminal.say(f"Note: {note}")
     if as_json or as_markdown:
         _print(found, as_json=as_json)

@@ -34,7 +34,7 @@ def checked_by_images(
     otherwise: str = "",
     any_decoder: bool = False,
 ) -> Decoding:
-    """A decoding that is not known, with a note on what its images say; any other as it is.
+    """A decoding that is not known, with a note on what its images say, which make it known; any other as it is.
 
     As select-latents judges a decoder: its error must be below that of the mean image, and below that without any
     dimension.
@@ -67,7 +67,7 @@ def checked_by_images(
             found=f"{error:.3g}",
             remedy=f"name the decoder that was trained together with the encoder{otherwise}",
         )
-    return replace(decoding, notes=(*decoding.notes, note))
+    return replace(decoding, known=True, notes=(*decoding.notes, note))
 
 
 def _errors(decoding: Decoding, file: LatentFile, originals: Originals) -> tuple[int, float, float] | None:

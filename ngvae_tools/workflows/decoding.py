@@ -20,7 +20,7 @@ BATCH_IMAGES = 256
 BATCH_BYTES = 2**25
 """Images that are decoded at once at most, and their bytes as float32."""
 
-OR_ANY = ", or pass --any-decoder, as for one that was pruned since"
+OR_ANY = ", or pass --any-decoder to take this one"
 OR_ANALYSE = ", or run select-latents with --decoder, after which this one is known by its hash"
 """What else to do where a decoder is not the one that belongs to latents."""
 

@@ -119,7 +119,7 @@ def gather(
         device: See there.
         method: See there.
         alone: Whether data and decoder were named for this analysis alone. A decoder that was not is used only where
-            the latents say that it is theirs.
+            the latents or their images say that it is theirs.
 
     Raises:
         DeviceError: The device cannot run the decoder.
@@ -198,9 +198,9 @@ class _Gatherer:
         if decoder is not None:
             try:
                 found = open_decoding(Path(decoder), self._file, device=device, otherwise=OR_ANALYSE)
+                found = checked_by_images(found, self._file, originals, otherwise=OR_ANALYSE)
                 if not alone and not found.known:
                     raise _unknown_decoder(self._file)
-                found = checked_by_images(found, self._file, originals, otherwise=OR_ANALYSE)
             except ContractError as error:
                 refused = error
             else:
@@ -208,9 +208,8 @@ class _Gatherer:
                 return found, None
         decoding, why = decoder_of_record(self._record, self._file, device=device)
         if decoding is None:
-            self._notes.append(
-                f"What the decoder makes of the latents is left out: {why}; have it with --decoder PATH."
-            )
+            why = f"{why}; have it with --decoder PATH." if refused is None else plain(refused)
+            self._notes.append(f"What the decoder makes of the latents is left out: {why}")
         else:
             self._notes += decoding.session.notes
         return decoding, refused

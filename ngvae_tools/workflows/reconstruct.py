@@ -34,6 +34,9 @@ from ngvae_tools.workflows.truncation import SAMPLE_BYTES, read_images, scale_of
 COMPARED = 256
 """Images whose quality is measured unless asked otherwise."""
 
+OTHER_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".webp", ".npy", ".npz", ".tar", ".zip"})
+"""Of names that nobody gives a folder."""
+
 Floats = npt.NDArray[np.floating]
 
 
@@ -123,7 +126,9 @@ def reconstruct(
     """
     place = Path(output)
     as_hdf5 = place.suffix.lower() in HDF5_ENDINGS
-    _check_options(rows=rows, ids=ids, data=data, encoder=encoder, compare=compare, as_float=as_float, hdf5=as_hdf5)
+    _check_options(
+        place, rows=rows, ids=ids, data=data, encoder=encoder, compare=compare, as_float=as_float, hdf5=as_hdf5
+    )
     refuse_existing(place, overwrite=overwrite, or_folder=not as_hdf5)
     refuse_replacing(place, latents, decoder, *(each for each in (data, encoder) if each is not None))
     with open_latents(latents) as file:
@@ -147,6 +152,8 @@ def reconstruct(
                 remedy="write an HDF5 file: --output FILE.h5",
             )
         measured, notes = None, decoding.notes
+        if len(file) and not len(chosen):
+            notes += (f"No image was asked for: the file has {len(file):,} rows, and none of them is among --rows.",)
         if data is not None and encoder is not None:
             sample = np.asarray(chosen, np.int64)[evenly_spaced(len(chosen), compare)]
             measured, more = _measured(file, sample, decoding, os.fspath(data), Path(encoder), device)
@@ -305,8 +312,16 @@ def _indices(file: LatentFile, dataset: ImageDataset, rows: npt.NDArray[np.int64
 
 
 def _check_options(
-    *, rows: object, ids: object, data: object, encoder: object, compare: int, as_float: bool, hdf5: bool
+    place: Path, *, rows: object, ids: object, data: object, encoder: object, compare: int, as_float: bool, hdf5: bool
 ) -> None:
+    if place.suffix.lower() in OTHER_ENDINGS:
+        raise OptionError(
+            f"the images cannot be written to {place}",
+            expected="a folder, for PNGs, or a file that ends in .h5",
+            found=f"a name that ends in {place.suffix}",
+            remedy="name one of them",
+        )
+
     def refuse(problem: str, expected: str, found: str, remedy: str) -> None:
         raise OptionError(problem, expected=expected, found=found, remedy=remedy)
 

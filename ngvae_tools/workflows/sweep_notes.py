@@ -96,7 +96,7 @@ def _limits(record: SweepRecord) -> Iterator[str]:
     without = [level.sigma for level in record.levels if level.kept is not None and level.kept.two_nn is None]
     if without:
         at = ", ".join(f"{sigma:g}" for sigma in without)
-        yield f"At sigma {at} there is no intrinsic dimension: the notes of the analyses below cells say why."
+        yield f"At sigma {at} there is no intrinsic dimension: the analyses in the folder cells say why."
     for level in record.levels:
         kept = level.kept
         if kept is None:

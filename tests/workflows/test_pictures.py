@@ -588,7 +588,11 @@ class TestSeveralAnalyses:
         analyses, data = two
         first, second = (each.pictures for each in gather_all(analyses, data=data, decoder=DECODER))
         assert (first.data, first.decoder) == (None, str(DECODER))
-        assert (second.data, second.decoder) == (str(data), None)
+        assert (second.data, second.decoder) == (str(data), str(DECODER))
+        assert "on 50 images its error is" in second.notes[0]
+        first, second = (each.pictures for each in gather_all(analyses, decoder=DECODER))
+        assert (first.decoder, second.decoder) == (str(DECODER), None)
+        assert "found several; report that analysis alone" in " ".join(second.notes)
         first, second = (each.pictures for each in gather_all(analyses, data=SPRITES))
         assert (first.data, second.data) == (str(SPRITES), None)
 

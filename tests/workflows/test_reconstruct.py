@@ -114,7 +114,9 @@ def test_some_rows_only(tmp_path, latents, decoder):
         reconstruct(latents, tmp_path / f"{number}.h5", decoder=decoder, **options)
         with h5py.File(tmp_path / f"{number}.h5") as file:
             np.testing.assert_array_equal(file["images"][:], expected[list(rows)])
-    assert reconstruct(latents, tmp_path / "none.h5", decoder=decoder, rows=(5, 5)).n_images == 0
+    none = reconstruct(latents, tmp_path / "none.h5", decoder=decoder, rows=(5, 5))
+    assert none.n_images == 0
+    assert "the file has 40 rows, and none of them" in none.notes[-1]
     with pytest.raises(UnknownIdentifierError, match="has no image 'nobody'"):
         reconstruct(latents, tmp_path / "x.h5", decoder=decoder, ids=["nobody"])
 
@@ -251,6 +253,8 @@ def test_options_that_do_not_apply(tmp_path, latents, decoder):
     ):
         with pytest.raises(OptionError, match=said):
             reconstruct(latents, tmp_path / "out", decoder=decoder, **options)
+    with pytest.raises(OptionError, match=r"found a name that ends in \.PNG"):
+        reconstruct(latents, tmp_path / "out.PNG", decoder=decoder)
 
 
 def test_the_sample_data(tmp_path, pytestconfig):
