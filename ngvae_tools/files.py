@@ -288,9 +288,9 @@ def refuse_replacing(output: Path, *inputs: str | os.PathLike[str]) -> None:
     Raises:
         OptionError: It is so.
     """
-    place = output.resolve()
+    place = real_path(output)
     for path in inputs:
-        source = Path(path).resolve()
+        source = real_path(path)
         if place == source or (place.is_dir() and place in source.parents):
             raise OptionError(
                 f"{output} would replace what it is made of",
@@ -298,3 +298,11 @@ def refuse_replacing(output: Path, *inputs: str | os.PathLike[str]) -> None:
                 found=f"{path}",
                 remedy="name another place",
             )
+
+
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """The absolute path without links, of what a record names too: no path is too odd for it."""
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError:  # it holds a null byte
+        return Path(path)

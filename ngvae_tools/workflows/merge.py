@@ -16,14 +16,13 @@ from ngvae_tools.analysis.selection import check_rule, given
 from ngvae_tools.analysis.survey import Findings
 from ngvae_tools.datasets.places import place_of
 from ngvae_tools.errors import OptionError, OutputError, RecordError
-from ngvae_tools.files import refuse_existing
 from ngvae_tools.record import AnalysisRecord
 from ngvae_tools.workflows.encode import EncodeOptions, default_output, encode_options_of, open_pass
 from ngvae_tools.workflows.encoding_pass import FILE_NAME, EncodingPass
 from ngvae_tools.workflows.evidence import Evidence, EvidenceSources, check_verify
 from ngvae_tools.workflows.given import check_given
 from ngvae_tools.workflows.lock import locked
-from ngvae_tools.workflows.result import RESULT_NAMES, Choice, write_result
+from ngvae_tools.workflows.result import RESULT_NAMES, Choice, refuse_output, write_result
 from ngvae_tools.workflows.shard_folder import ShardFolder, kept_shards
 from ngvae_tools.workflows.storing import StoreOptions
 
@@ -73,7 +72,7 @@ def encode_part(
     Raises:
         ContractError: The encoder cannot be used.
         DatasetError: The data set cannot be opened.
-        OptionError: An option does not apply.
+        OptionError: An option does not apply, or the output would replace the model or the data.
         OutputError: The folder holds another pass or a result, or cannot be written.
         TooManyRejectedError: More images of the part were rejected than `max_rejected`.
     """
@@ -87,8 +86,7 @@ def encode_part(
     options = encode_options_of(options, encode_options)
     model, data = Path(model), place_of(data)
     folder = Path(output) if output is not None else Path(f"{default_output(model, data)}-{number}-of-{of}")
-    for name in RESULT_NAMES:
-        refuse_existing(folder / name, overwrite=options.overwrite)
+    refuse_output(folder, model, data, overwrite=options.overwrite)
     with (
         open_pass(model, data, options) as opened,
         locked(folder),
@@ -129,19 +127,18 @@ def merge(
         overwrite: Replace a finished result.
 
     Raises:
-        OptionError: An option does not apply, or no part is named.
+        OptionError: An option does not apply, no part is named, or the output would replace the model or the data.
         OutputError: Parts are missing, doubled, or of different passes; or the result exists or cannot be written.
         RecordError: A part cannot be read.
     """
     started = time.perf_counter()
     folder = Path(output)
-    for name in RESULT_NAMES:
-        refuse_existing(folder / name, overwrite=overwrite)
     storing = storing or StoreOptions()
     storing.check()
     check_verify(verify=verify, decoder=decoder)
     check_given(rule=rule, threshold=threshold, dimensions=dimensions)
     encoding, files = _gathered([Path(part) for part in parts])
+    refuse_output(folder, Path(encoding.model.path), place_of(encoding.data.path), overwrite=overwrite)
     kept, said = None, tuple[str, ...]()
     if dimensions is not None:
         kept, said = given(dimensions, encoding.model.latent_dim), ("The dimensions kept were named by the user.",)

@@ -16,8 +16,9 @@ import numpy as np
 from ngvae_tools.analysis.survey import Findings, Survey
 from ngvae_tools.datasets import Rejection
 from ngvae_tools.datasets.footprint import Footprint
+from ngvae_tools.datasets.places import Place
 from ngvae_tools.errors import DatasetError, OptionError, OutputError
-from ngvae_tools.files import flush_to_disk, output_errors
+from ngvae_tools.files import flush_to_disk, output_errors, real_path, refuse_existing, refuse_replacing
 from ngvae_tools.latents.header import FILE_NAME as LATENTS_NAME
 from ngvae_tools.record import FILE_NAME as RECORD_NAME
 from ngvae_tools.record import AnalysisRecord, Selection
@@ -162,6 +163,39 @@ def _undecided(rule: str, findings: Findings) -> OptionError:
         found=f"{findings.n_images} that could be encoded",
         remedy="use more images" + ("" if findings.family.second_head is None else ", or --rule variance"),
     )
+
+
+def refuse_output(folder: Path, model: Path, data: Place, *, overwrite: bool) -> None:
+    """Refuse an output folder that holds a result, unless that may be replaced, or whose result would do harm.
+
+    Files of the user in it stay beside the result.
+
+    Args:
+        folder: The output folder, which need not be there.
+        model: The encoder file, or the folder of its run.
+        data: The data set.
+        overwrite: Replace a result.
+
+    Raises:
+        OptionError: It is the data set, or the result would replace data set or encoder.
+        OutputError: It is a file, or holds a result.
+    """
+    if real_path(folder) == real_path(data):
+        raise OptionError(
+            f"the result cannot be written to {folder}",
+            expected="an output folder apart from the data set",
+            found="the data set itself",
+            remedy="name another --output",
+        )
+    with output_errors(folder):
+        in_the_way = folder.exists() and not folder.is_dir()
+    if in_the_way:
+        raise OutputError(
+            f"{folder} already exists", expected="an output folder", found="a file", remedy="name another --output"
+        )
+    for name in RESULT_NAMES:
+        refuse_replacing(folder / name, model, data)
+        refuse_existing(folder / name, overwrite=overwrite)
 
 
 def append_rejections(path: Path, rejections: Sequence[Rejection]) -> None:

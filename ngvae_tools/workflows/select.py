@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 from ngvae_tools.analysis.selection import check_rule
 from ngvae_tools.datasets.places import place_of
 from ngvae_tools.errors import NgvaeToolsError
-from ngvae_tools.files import refuse_existing
 from ngvae_tools.record import AnalysisRecord
 from ngvae_tools.workflows.encode import EncodeOptions, default_output, encode_options_of, open_pass
 from ngvae_tools.workflows.evidence import EvidenceSources, check_verify
 from ngvae_tools.workflows.given import as_before, check_given, earlier_record, kept_before
 from ngvae_tools.workflows.lock import locked
-from ngvae_tools.workflows.result import RESULT_NAMES, Choice, write_result
+from ngvae_tools.workflows.result import Choice, refuse_output, write_result
 from ngvae_tools.workflows.shard_folder import ShardFolder, kept_shards
 from ngvae_tools.workflows.storing import StoreOptions
 
@@ -77,7 +76,7 @@ def select_latents(
     Raises:
         ContractError: The encoder cannot be used.
         DatasetError: The data set cannot be opened, or none of its images can be used.
-        OptionError: An option does not apply.
+        OptionError: An option does not apply, or the output would replace the model or the data.
         OutputError: The result exists or cannot be written, or an unfinished one of another pass is there.
         TooManyRejectedError: More images were rejected than `max_rejected`.
 
@@ -91,8 +90,7 @@ def select_latents(
     options = encode_options_of(options, encode_options)
     model, data = Path(model), place_of(data)
     folder = Path(output) if output is not None else default_output(model, data)
-    for name in RESULT_NAMES:
-        refuse_existing(folder / name, overwrite=options.overwrite)
+    refuse_output(folder, model, data, overwrite=options.overwrite)
     storing = storing or StoreOptions()
     storing.check()
     check_verify(verify=verify, decoder=decoder)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
+import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ngvae_tools.errors import OutputError, RecordError
@@ -18,6 +18,9 @@ SHARDS = "shards"
 
 ENDING = ".npz"
 
+_OWN = re.compile(rf"({re.escape(FILE_NAME)}|[0-9]{{6,}}{re.escape(ENDING)})(\.part)?")
+"""Names of the files of a pass; whatever else lies in the folder is the user's."""
+
 
 class ShardFolder:
     """Where a pass keeps its shards, from the first to the result.
@@ -29,14 +32,18 @@ class ShardFolder:
     def __init__(self, output: Path) -> None:
         self.output = output
         self.path = output / SHARDS
+        self._begun = False
 
     def begin(self, encoding: EncodingPass, *, overwrite: bool) -> dict[int, int]:
         """Make the folder ready for a pass; the shards that are there, whole, and how many images each rejected.
 
         Raises:
-            OutputError: It holds shards of another pass, which may not be overwritten; or it cannot be written.
+            OutputError: It holds shards of another pass, which may not be overwritten, or files of the user's own,
+                which never may be; or it cannot be written.
         """
         plan = self.path / FILE_NAME
+        if not plan.exists():
+            self._refuse_foreign()
         try:
             before = EncodingPass.read(plan) if plan.exists() else None
         except RecordError:
@@ -47,12 +54,14 @@ class ShardFolder:
             if not overwrite:
                 raise _another(self.output, before, encoding)
             before = None
+        self._begun = True
         with output_errors(self.output):
             if before is None:
-                self.remove()
+                self._empty()
             self.path.mkdir(parents=True, exist_ok=True)
-            for part in self.path.glob("*.part"):
-                part.unlink()
+            for path in self._own():
+                if path.suffix == ".part":
+                    path.unlink()
             if before is None:
                 encoding.write(plan)
         return self._whole()
@@ -82,9 +91,36 @@ class ShardFolder:
         return sorted(int(path.stem) for path in self.path.glob(f"*{ENDING}") if path.stem.isdecimal())
 
     def remove(self) -> None:
-        """Remove the folder: first what says that its shards belong together."""
-        (self.path / FILE_NAME).unlink(missing_ok=True)
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove the shards, and the folder if nothing else lies in there."""
+        with suppress(OSError):
+            self._empty()
+            self.path.rmdir()
+
+    def remove_unused(self) -> None:
+        """Do so where this pass has begun and no shard of it is finished."""
+        if self._begun and not self.numbers():
+            self.remove()
+
+    def _empty(self) -> None:
+        """Remove the files of a pass; last the one that says that the others are ours."""
+        for path in sorted(self._own(), key=lambda path: path.name == FILE_NAME):
+            path.unlink()
+
+    def _own(self) -> list[Path]:
+        return [path for path in self.path.glob("*") if _OWN.fullmatch(path.name)]
+
+    def _refuse_foreign(self) -> None:
+        """Refuse a folder that no pass has made: data sets in parts are called `shards` too."""
+        with output_errors(self.output):
+            names = sorted(path.name for path in self.path.iterdir()) if self.path.is_dir() else []
+        others = [name for name in names if not (_OWN.fullmatch(name) and name.endswith(".part"))]
+        if others:
+            raise OutputError(
+                f"{self.path} already exists",
+                expected="an unused name, for the finished shards of this pass",
+                found=f"a folder that no pass has made, with {others[0]}",
+                remedy="name another --output, or move that folder away",
+            )
 
     def _whole(self) -> dict[int, int]:
         """The shards whose files can be read; the others are removed, to be made again."""
@@ -107,8 +143,7 @@ def kept_shards(shards: ShardFolder) -> Iterator[ShardFolder]:
     try:
         yield shards
     except BaseException:
-        if not shards.numbers():
-            shards.remove()
+        shards.remove_unused()
         raise
 
 

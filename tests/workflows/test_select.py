@@ -15,7 +15,7 @@ import ngvae_tools
 from ngvae_tools import select_latents
 from ngvae_tools.analysis import covariance as metrics
 from ngvae_tools.analysis.selection import RULES
-from ngvae_tools.errors import ContractError, DatasetError, OptionError, OutputError
+from ngvae_tools.errors import ContractError, DatasetError, NgvaeToolsError, OptionError, OutputError
 from ngvae_tools.inference.session import HeadNames, InputOptions
 from ngvae_tools.posteriors import NormalGammaPosterior
 from ngvae_tools.record import AnalysisRecord
@@ -495,9 +495,31 @@ class TestOutput:
 
     def test_a_file_in_the_place_of_the_folder(self, tmp_path, encoder, data):
         (tmp_path / "out").write_text("mine")
-        with pytest.raises(OutputError, match="cannot write to"):
-            select_latents(encoder, data, tmp_path / "out")
+        for output in (tmp_path / "out", data):
+            with pytest.raises(NgvaeToolsError, match=r"found (a file|the data set itself); name another --output"):
+                select_latents(encoder, data, output, overwrite=True)
         assert (tmp_path / "out").read_text() == "mine"
+
+    def test_the_data_set_is_never_written_over(self, tmp_path, encoder, as_pngs, as_h5, listed):
+        """Whatever it is called: a folder of images, a file with the name of a result, a folder with that of shards."""
+        images = images_of(3)
+        as_pngs(tmp_path / "pngs", images)
+        as_pngs(tmp_path / "set/shards", images)
+        (tmp_path / "file").mkdir()
+        as_h5(tmp_path / "file/latents.h5", images)
+        before = listed(tmp_path)
+        for data, output in (("pngs", "pngs"), ("set/shards", "set"), ("file/latents.h5", "file")):
+            for overwrite in (False, True):
+                with pytest.raises(NgvaeToolsError, match=r"the data set itself|that no pass has made|made of"):
+                    select_latents(encoder, tmp_path / data, tmp_path / output, overwrite=overwrite)
+        assert listed(tmp_path) == before
+
+    def test_files_of_the_user_among_the_shards_stay(self, tmp_path, encoder, data, listed):
+        def on_progress(_progress):
+            (tmp_path / "out/shards/notes.txt").write_text("mine")
+
+        select_latents(encoder, data, tmp_path / "out", on_progress=on_progress)
+        assert listed(tmp_path / "out") == ["latents.h5", "selection.json", "shards/notes.txt"]
 
     def test_a_read_only_disk(self, encoder, data, small_disk):
         folder = small_disk(64, read_only=True)
