@@ -7,9 +7,9 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ngvae_tools.errors import OptionError, OutputError
@@ -298,6 +298,27 @@ def refuse_replacing(output: Path, *inputs: str | os.PathLike[str]) -> None:
                 found=f"{path}",
                 remedy="name another place",
             )
+
+
+def first_beside(folder: Path, listed: Collection[str]) -> str | None:
+    """What a folder holds first that is none of the files listed, by relative paths with "/", nor a folder of theirs.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    known = {parent.as_posix() for name in listed for parent in PurePosixPath(name).parents}
+    for top, folders, files in os.walk(folder, onerror=_raise):
+        inside = Path(top).relative_to(folder).as_posix()
+        below = "" if inside == "." else f"{inside}/"
+        others = [name for name in files if f"{below}{name}" not in listed]
+        others += [name for name in folders if f"{below}{name}" not in known or Path(top, name).is_symlink()]
+        if others:
+            return f"{below}{min(others)}"
+    return None
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def real_path(path: str | os.PathLike[str]) -> Path:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import csv
 import io
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ngvae_tools.errors import OutputError
-from ngvae_tools.files import flush_to_disk, output_errors, replacing_folder
+from ngvae_tools.files import first_beside, flush_to_disk, output_errors, replacing_folder
 from ngvae_tools.reporting.bars import information_drawing, p_histograms_drawing, storage_drawing
 from ngvae_tools.reporting.curves import thresholds_drawing, truncation_drawing
 from ngvae_tools.reporting.drawing import Drawing
@@ -136,17 +137,22 @@ def _foreign(folder: Path) -> str | None:
     """What there is that a report did not write; None where there is nothing of the kind."""
     if folder.is_symlink() or not folder.is_dir():
         return "no folder"
-    inside = {entry.name for entry in folder.iterdir()}
-    listed = {LIST_NAME}
-    try:
-        with (folder / LIST_NAME).open(encoding="utf-8", newline="") as file:
-            reader = csv.reader(file)
-            if tuple(next(reader, ())) == LIST_HEADS:
-                listed |= {f"{row[0]}{ending}" for row in reader if row for ending in ENDINGS}
-    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError, csv.Error):
+    listed = None
+    with suppress(FileNotFoundError, IsADirectoryError, UnicodeDecodeError, csv.Error):
+        listed = _listed(folder / LIST_NAME)
+    if listed is None:
         return f"a folder without a list of figures, {LIST_NAME}"
-    others = sorted(inside - listed)
-    return f"a folder that holds {plain(others[0])}, too" if others else None
+    other = first_beside(folder, listed)
+    return None if other is None else f"a folder that holds {plain(other)}, too"
+
+
+def _listed(path: Path) -> set[str] | None:
+    """The list of a folder's figures, and the files that it names; None: it is no such list."""
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.reader(file)
+        if tuple(next(reader, ())) != LIST_HEADS:
+            return None
+        return {LIST_NAME, *(f"{row[0]}{ending}" for row in reader if row for ending in ENDINGS)}
 
 
 def write_figures(sources: Sources, folder: Path | str, *, overwrite: bool = False) -> list[FigureFile]:

@@ -8,7 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ngvae_tools.files import write_text
+from ngvae_tools.errors import OutputError
+from ngvae_tools.files import output_errors, write_text
 from ngvae_tools.reporting import comparison, facts, progress
 from ngvae_tools.reporting.analysis_page import analysis_texts
 from ngvae_tools.reporting.figures import correlation_heatmap, covariance_heatmap, loss_over_epochs, p_over_epochs
@@ -37,12 +38,53 @@ TEMPLATE = "template.html.jinja"
 LIMIT = 5_000_000
 """Bytes of a page, whose images are made coarse enough for it; text and figures of many analyses may take more."""
 
+_START = b"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="generator" content="ngvae-tools report">
+"""
+"""How every page begins, and nothing else does."""
+
+_PAGE = "a page of a report"
+
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 _COUNTED = 6  # analyses whose counts fit in a title
 
 _LEAST = 150_000
 """Bytes for the images of each analysis, however long the page is without them."""
+
+
+def refuse_page(path: Path, *, overwrite: bool) -> None:
+    """Refuse a place where something is; with `overwrite`, all but a page of a report.
+
+    Raises:
+        OutputError: Something is there that may not be replaced.
+    """
+    with output_errors(path):
+        if not path.exists():
+            return
+        found = _kind(path)
+    own = found == _PAGE
+    if own and overwrite:
+        return
+    raise OutputError(
+        f"{path} already exists",
+        expected="an unused name" + (", or a page of a report" if overwrite else ""),
+        found=found,
+        remedy=f"name a file in it, such as {path / 'report.html'}"
+        if path.is_dir()
+        else "name another place" + (", or pass --overwrite to replace it" if own else ""),
+    )
+
+
+def _kind(path: Path) -> str:
+    """What lies at a place, in words."""
+    if not path.is_file():
+        return "a folder" if path.is_dir() else "no file"
+    with path.open("rb") as file:
+        return _PAGE if file.read(len(_START)) == _START else "a file that is no page of a report"
 
 
 def write_html(sources: Sources, path: Path | str) -> Path:
