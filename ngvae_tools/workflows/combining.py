@@ -17,7 +17,7 @@ from ngvae_tools.datasets.places import place_of
 from ngvae_tools.errors import DatasetError, OptionError
 from ngvae_tools.files import refuse_existing, refuse_replacing, replacing
 from ngvae_tools.latents.grid import Grid
-from ngvae_tools.latents.header import DataSource, LatentHeader
+from ngvae_tools.latents.header import FILE_NAME, DataSource, LatentHeader
 from ngvae_tools.latents.reader import LatentFile, latent_path, open_latents
 from ngvae_tools.latents.tables import texts
 from ngvae_tools.latents.writer import Block, Errors, RowsShape, write_latents
@@ -98,15 +98,16 @@ def merge_latents(
         files: Two or more files, or output folders of select-latents.
         output: The file to write.
         prefixes: One for each file, put before its paths; none by default.
-        overwrite: Replace what is there.
+        overwrite: Replace what is there, the files themselves excepted.
 
     Raises:
-        OptionError: They are of different encoders, or hold other dimensions; or two images have one identifier, or
-            are the same.
+        OptionError: They are of different encoders, or hold other dimensions; two images have one identifier, or
+            are the same; or the output would replace one of the files, or a data set of theirs.
         OutputError: The file is there, or cannot be written.
         RecordError: A file cannot be read.
     """
     path = Path(output)
+    refuse_replacing(path, *map(latent_path, files))
     refuse_existing(path, overwrite=overwrite, found="a file")
     if len(files) < 2:
         raise OptionError("there is nothing to merge", expected="two files", found=str(len(files)), remedy="name them")
@@ -121,8 +122,9 @@ def merge_latents(
         opened = [stack.enter_context(open_latents(file, dtype=np.float64)) for file in files]
         for other in opened[1:]:
             _check_same(opened[0], other)
+        refuse_replacing(path, *(source.path for file in opened for source in file.header.origin.sources))
         parts = [_part_of(file) for file in opened]
-        return _write(path, opened[0].header, parts, prefixes or ("",) * len(parts), _prefix_each(len(parts)))
+        return _told(_write(path, opened[0].header, parts, prefixes or ("",) * len(parts), _prefix_each(len(parts))))
 
 
 def append_latents(
@@ -154,7 +156,7 @@ def append_latents(
         ContractError: The encoder is another, or cannot be used.
         DatasetError: None of the images can be used.
         OptionError: Two images have one identifier, the data are in the file already, or they would be read
-            differently.
+            differently; or the output would replace one of the inputs.
         OutputError: The file cannot be written.
         RecordError: The file cannot be read.
     """
@@ -162,8 +164,8 @@ def append_latents(
     before = latent_path(file)
     path = before if output is None else Path(output)
     if output is not None:
+        refuse_replacing(path, before, data, encoder_of(Path(encoder)))
         refuse_existing(path, overwrite=options.overwrite, found="a file")
-        refuse_replacing(path, data, encoder_of(Path(encoder)))
     # The file is opened in the lock: what another process adds to it before would be lost.
     with locked(path.parent), open_latents(before, dtype=np.float64) as old:
         how = Preprocessing.read(old.path, old.header.origin.preprocessing)
@@ -177,11 +179,17 @@ def append_latents(
         )
         with open_pass(Path(encoder), place_of(data), options) as opened:
             _check_encoder(old, opened)
-            combined = _append(path, old, opened, prefix)
-    if output is None and (path.parent / RECORD_NAME).exists():
-        told = f"{RECORD_NAME} beside it still tells of the images before; select-latents analyses all of them."
-        combined = dataclasses.replace(combined, notes=(*combined.notes, told))
-    return combined
+            if output is not None:
+                refuse_replacing(path, *(source.path for source in old.header.origin.sources))
+            return _told(_append(path, old, opened, prefix))
+
+
+def _told(combined: Combined) -> Combined:
+    """Note where the record beside the file tells of others than its latents."""
+    if combined.path.name != FILE_NAME or not (combined.path.parent / RECORD_NAME).exists():
+        return combined
+    note = f"{RECORD_NAME} beside it still tells of the latents before; select-latents analyses all of the images."
+    return dataclasses.replace(combined, notes=(*combined.notes, note))
 
 
 def _append(path: Path, old: LatentFile, opened: OpenPass, prefix: str) -> Combined:

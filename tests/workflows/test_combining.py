@@ -46,6 +46,22 @@ class TestMerge:
             assert (error <= c.header.max_error).all()
             assert [source.identifiers for source in c.header.origin.sources] == ["", 3 * 4999 + 1]
 
+    def test_no_input_is_written_over_and_a_record_beside_is_said(self, tmp_path):
+        one, two, out = tmp_path / "a.h5", tmp_path / "b.h5", tmp_path / "out"
+        write(one, values_of(5))
+        write(two, values_of(5, seed=1))
+        before = one.read_bytes()
+        (tmp_path / "link.h5").symlink_to(one)
+        for path in (one, tmp_path / "link.h5"):
+            with pytest.raises(OptionError, match="would replace what it is made of"):
+                merge_latents([one, two], path, overwrite=True)
+        assert one.read_bytes() == before
+        out.mkdir()
+        (out / "selection.json").touch()
+        assert merge_latents([one, two], out / "other.h5").notes == ()
+        (note,) = merge_latents([one, two], out / "latents.h5").notes
+        assert note.startswith("selection.json beside it still tells of the latents before")
+
     def test_other_steps_are_rounded_again_and_said(self, tmp_path):
         one, two = values_of(500), values_of(400, seed=1)
         write(tmp_path / "a.h5", one)
@@ -337,7 +353,7 @@ class TestAppend:
     def test_no_input_is_written_over(self, tmp_path, as_h5, encoder):
         old, new = as_h5(tmp_path / "a.h5", images_of(50)), as_h5(tmp_path / "b.h5", images_of(20, seed=1))
         select_latents(encoder, old, tmp_path / "out")
-        for path in (new, encoder):
+        for path in (new, encoder, old, tmp_path / "out/latents.h5"):
             before = path.read_bytes()
             with pytest.raises(OptionError, match="would replace what it is made of"):
                 append_latents(tmp_path / "out", new, encoder, output=path, overwrite=True)
