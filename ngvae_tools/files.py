@@ -289,9 +289,10 @@ def refuse_replacing(output: Path, *inputs: str | os.PathLike[str]) -> None:
         OptionError: It is so.
     """
     place = real_path(output)
+    is_folder = os.path.isdir(place)  # noqa: PTH112 - finds no fault with names that are too long
     for path in inputs:
         source = real_path(path)
-        if place == source or (place.is_dir() and place in source.parents):
+        if place == source or (is_folder and place in source.parents):
             raise OptionError(
                 f"{output} would replace what it is made of",
                 expected="an output apart from the inputs",

@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_disk import LIMIT_FILES, run_python, small_disk
 
-from ngvae_tools.errors import OutputError
+from ngvae_tools.errors import OptionError, OutputError
 from ngvae_tools.files import (
     DeferringFile,
     deferring_errors,
+    first_beside,
     output_errors,
     refuse_existing,
+    refuse_replacing,
     replacing,
     sha256_of,
     write_text,
@@ -142,6 +144,27 @@ def test_refuse_existing(tmp_path):
         refuse_existing(tmp_path, overwrite=True)
     with pytest.raises(OutputError, match="File name too long"):
         refuse_existing(tmp_path / ("x" * 300), overwrite=False)
+
+
+def test_refuse_replacing(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (tmp_path / "link").symlink_to(data)
+    for output in (data, tmp_path / "link", tmp_path):
+        with pytest.raises(OptionError, match="would replace what it is made of"):
+            refuse_replacing(output, "elsewhere", data)
+    refuse_replacing(data / "below", data)
+    refuse_replacing(tmp_path / ("x" * 300), data, "a\0b", "s3://bucket/data")
+
+
+def test_first_beside(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/b.txt").touch()
+    (tmp_path / "c.txt").touch()
+    assert first_beside(tmp_path, {"a/b.txt", "c.txt", "missing.txt"}) is None
+    assert first_beside(tmp_path, {"a/b.txt"}) == "c.txt"
+    assert first_beside(tmp_path, {"c.txt", "a"}) == "a"
+    assert first_beside(tmp_path, {"c.txt", "a/d.txt"}) == "a/b.txt"
 
 
 def test_sha256(tmp_path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ngvae_tools.errors import OutputError, RecordError
-from ngvae_tools.files import deferring_errors, replacing, replacing_folder
+from ngvae_tools.files import (
+    deferring_errors,
+    first_beside,
+    output_errors,
+    refuse_existing,
+    replacing,
+    replacing_folder,
+)
 
 HDF5_ENDINGS = (".h5", ".hdf5")
 
@@ -22,6 +31,14 @@ PNG_CHANNELS = (1, 2, 3, 4)
 
 IMAGE_ENDINGS = (b".png", b".jpg", b".jpeg", b".tif", b".tiff", b".bmp", b".webp", b".gif", b".jp2", b".pgm", b".ppm")
 """Endings that `.png` takes the place of; after any other it is added."""
+
+LIST_NAME = ".ngvae-tools-images"
+"""In a folder of images, the list of those that were written, so that nothing else is ever replaced.
+
+The first line is `LIST_HEAD`, each other one a relative path with "/" as JSON, in ASCII.
+"""
+
+LIST_HEAD = json.dumps({"format": "ngvae-tools/images", "version": 1})
 
 Blocks = Iterable[tuple[npt.NDArray[np.float32], npt.NDArray[Any]]]
 """Images on [0, 1], shape (n, H, W, C), and their identifiers, shape (n,)."""
@@ -62,16 +79,20 @@ def write_hdf5(path: Path, blocks: Blocks, count: int, image_shape: tuple[int, i
 
 
 def write_folder(path: Path, blocks: Blocks, *, overwrite: bool) -> None:
-    """Write a PNG for each image, named by its identifier.
+    """Write a PNG for each image, named by its identifier, and a list of them.
 
     Raises:
-        OutputError: The folder cannot be written, or holds something else than such images.
+        OutputError: The folder cannot be written, or something is there that `refuse_images` refuses.
         RecordError: An identifier would name a place outside the folder, or the place of another image.
     """
-    with replacing_folder(path, lambda there: _check_replaceable(there, overwrite=overwrite)) as part:
+    with (
+        replacing_folder(path, lambda there: refuse_images(there, overwrite=overwrite)) as part,
+        (part / LIST_NAME).open("w", encoding="ascii") as names,
+    ):
+        print(LIST_HEAD, file=names)
         for block, identifiers in blocks:
             for image, identifier in zip(to_bytes(block), identifiers.tolist(), strict=True):
-                _write_png(part, image, identifier)
+                print(json.dumps(os.fsdecode(_write_png(part, image, identifier))), file=names)
 
 
 def file_names(identifier: bytes | int) -> tuple[bytes, ...]:
@@ -94,7 +115,8 @@ def file_names(identifier: bytes | int) -> tuple[bytes, ...]:
     return (stem + b".png", added) if ending.lower() in IMAGE_ENDINGS else (added,)
 
 
-def _write_png(folder: Path, image: npt.NDArray[np.uint8], identifier: bytes | int) -> None:
+def _write_png(folder: Path, image: npt.NDArray[np.uint8], identifier: bytes | int) -> bytes:
+    """Write an image, and return its relative path."""
     from PIL import Image
 
     for name in file_names(identifier):
@@ -106,7 +128,7 @@ def _write_png(folder: Path, image: npt.NDArray[np.uint8], identifier: bytes | i
             continue
         with file:
             Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(file, "PNG")
-        return
+        return name
     raise RecordError(
         f"the image {identifier!r} cannot have a file of its own",
         expected="identifiers whose file names differ",
@@ -115,20 +137,52 @@ def _write_png(folder: Path, image: npt.NDArray[np.uint8], identifier: bytes | i
     )
 
 
-def _check_replaceable(path: Path, *, overwrite: bool) -> None:
-    """Only a folder of PNGs is replaced: --overwrite with a wrong name must not remove anything else."""
-    found = "a file" if path.is_symlink() or not path.is_dir() else None
-    if found is None:
-        others = (place for top, _, files in os.walk(path) for place in files if not place.endswith(".png"))
-        found = next((f"a folder that holds {name}, too" for name in others), None)
+def refuse_images(path: Path, *, overwrite: bool) -> None:
+    """Refuse a place where something is; with `overwrite`, all but a folder that holds only images of `write_folder`.
+
+    Raises:
+        OutputError: Something is there that may not be replaced.
+    """
+    with output_errors(path):
+        if not path.exists() and not path.is_symlink():
+            return
+        found = _foreign(path)
     if overwrite and found is None:
         return
     raise OutputError(
         f"{path} already exists",
-        expected="an unused name" if not overwrite else "a folder that holds PNG files alone",
-        found=found or "a folder",
+        expected="an unused name" + (", or a folder that holds only images of reconstruct" if overwrite else ""),
+        found=found or "a folder of images",
         remedy="name another place" + ("" if found else ", or pass --overwrite to replace it"),
     )
+
+
+def refuse_hdf5(path: Path, *, overwrite: bool) -> None:
+    """Refuse a place where something is; with `overwrite`, all but a file.
+
+    Raises:
+        OutputError: Something is there that may not be replaced.
+    """
+    with output_errors(path):
+        in_the_way = path.is_dir()
+    if in_the_way:
+        raise OutputError(f"{path} already exists", expected="a file", found="a folder", remedy="name another place")
+    refuse_existing(path, overwrite=overwrite, found="a file")
+
+
+def _foreign(folder: Path) -> str | None:
+    """What there is that `write_folder` did not write; None where there is nothing of the kind."""
+    if folder.is_symlink() or not folder.is_dir():
+        return "no folder"
+    listed = None
+    with suppress(FileNotFoundError, IsADirectoryError, ValueError):
+        lines = (folder / LIST_NAME).read_text(encoding="ascii").splitlines()
+        if lines[:1] == [LIST_HEAD]:
+            listed = {LIST_NAME, *(str(json.loads(line)) for line in lines[1:])}
+    if listed is None:
+        return f"a folder without a list of the images that reconstruct wrote, {LIST_NAME}"
+    other = first_beside(folder, listed)
+    return None if other is None else f"a folder that holds {other}, too"
 
 
 def _regrouped(blocks: Blocks, rows: int) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[Any]]]:

@@ -19,13 +19,20 @@ from ngvae_tools.datasets import ImageDataset
 from ngvae_tools.datasets.base import evenly_spaced
 from ngvae_tools.datasets.places import place_of
 from ngvae_tools.errors import ContractError, OptionError, RecordError
-from ngvae_tools.files import refuse_existing, refuse_replacing
+from ngvae_tools.files import refuse_replacing
 from ngvae_tools.inference.decoder import DecoderSession
 from ngvae_tools.latents.reader import LatentFile, open_latents
 from ngvae_tools.record import Reconstruction, finite_or_none
 from ngvae_tools.workflows.decoder_check import checked_by_images
 from ngvae_tools.workflows.decoding import OR_ANY, Decoding, open_decoding
-from ngvae_tools.workflows.image_files import HDF5_ENDINGS, PNG_CHANNELS, write_folder, write_hdf5
+from ngvae_tools.workflows.image_files import (
+    HDF5_ENDINGS,
+    PNG_CHANNELS,
+    refuse_hdf5,
+    refuse_images,
+    write_folder,
+    write_hdf5,
+)
 from ngvae_tools.workflows.opening import fit_floats, open_images
 from ngvae_tools.workflows.originals import Originals, check_data, index_in, is_there
 from ngvae_tools.workflows.preprocessing import Preprocessing, check_encoder
@@ -34,7 +41,30 @@ from ngvae_tools.workflows.truncation import SAMPLE_BYTES, read_images, scale_of
 COMPARED = 256
 """Images whose quality is measured unless asked otherwise."""
 
-OTHER_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".webp", ".npy", ".npz", ".tar", ".zip"})
+OTHER_ENDINGS = frozenset(
+    [
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".gif",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".mp4",
+        ".npy",
+        ".npz",
+        ".parquet",
+        ".tar",
+        ".zip",
+        ".gz",
+        ".txt",
+        ".csv",
+        ".json",
+        ".html",
+        ".pdf",
+    ]
+)
 """Of names that nobody gives a folder."""
 
 Floats = npt.NDArray[np.floating]
@@ -108,13 +138,14 @@ def reconstruct(
         as_float: Write float32 on [0, 1] to HDF5 instead of uint8.
         any_decoder: Take a decoder that is not the one that the file names.
         device: Where decoder and encoder run.
-        overwrite: Replace an output that is there.
+        overwrite: Replace a file that is there, or a folder that holds only what was written by a call before.
         on_progress: Called with the number of images done and of all.
 
     Raises:
         ContractError: Decoder or encoder cannot be used, or do not belong to the file.
         DatasetError: The data set is not the one that the latents are of.
-        OptionError: An option does not apply.
+        OptionError: An option does not apply, the output would replace one of the inputs or the data set that the
+            latents were made from, or its ending is that of another format.
         OutputError: The output exists or cannot be written.
         RecordError: The latent file is damaged, or an identifier cannot name a file.
         UnknownIdentifierError: There is no image of an identifier.
@@ -129,9 +160,13 @@ def reconstruct(
     _check_options(
         place, rows=rows, ids=ids, data=data, encoder=encoder, compare=compare, as_float=as_float, hdf5=as_hdf5
     )
-    refuse_existing(place, overwrite=overwrite, or_folder=not as_hdf5)
     refuse_replacing(place, latents, decoder, *(each for each in (data, encoder) if each is not None))
+    if as_hdf5:
+        refuse_hdf5(place, overwrite=overwrite)
+    else:
+        refuse_images(place, overwrite=overwrite)
     with open_latents(latents) as file:
+        refuse_replacing(place, *(source.path for source in file.header.origin.sources))
         chosen = _rows_of(file, rows, ids)
         decoding = open_decoding(
             Path(decoder),

@@ -12,10 +12,11 @@ from PIL import Image
 from ngvae_tools import encode_part, merge, reconstruct, select_latents
 from ngvae_tools.errors import ContractError, OptionError, OutputError, RecordError, UnknownIdentifierError
 from ngvae_tools.inference.decoder import DecoderSession
+from ngvae_tools.latents.header import DataSource
 from ngvae_tools.latents.reader import open_latents
 from ngvae_tools.record import AnalysisRecord
 from ngvae_tools.workflows import reconstruct as module
-from ngvae_tools.workflows.image_files import file_names, to_bytes
+from ngvae_tools.workflows.image_files import LIST_NAME, file_names, to_bytes
 from ngvae_tools.workflows.storing import StoreOptions
 
 SHAPE = (6, 5, 3)
@@ -59,7 +60,7 @@ def test_equals_decoding_by_hand(tmp_path, latents, decoder):
         np.testing.assert_array_equal(file["images"][:], np.clip(expected, 0, 1))
     reconstruct(latents, tmp_path / "out", decoder=decoder)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / first)), to_bytes(expected[:1])[0])
-    assert len(list((tmp_path / "out").iterdir())) == 40
+    assert len(list((tmp_path / "out").glob("[!.]*"))) == 40
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -68,7 +69,7 @@ def test_a_folder_of_the_user_beside_the_output_stays(tmp_path, latents, decoder
     (tmp_path / "out.part/thesis.txt").write_text("mine")
     reconstruct(latents, tmp_path / "out", decoder=decoder)
     assert (tmp_path / "out.part/thesis.txt").read_text() == "mine"
-    assert len(list((tmp_path / "out").iterdir())) == 40
+    assert len(list((tmp_path / "out").glob("[!.]*"))) == 40
     assert not list(tmp_path.glob(".out.*"))
 
 
@@ -194,7 +195,7 @@ def test_names_that_clash(tmp_path, decoder, listed):
     path = tmp_path / "l.h5"
     latent_files.write(path, values_of(4), np.array([b"a/b.jpg", b"a/b.png", b"a/b.tif", b"a/c.v2"]))
     reconstruct(path, tmp_path / "out", decoder=decoder)
-    assert listed(tmp_path / "out") == ["a/b.png", "a/b.png.png", "a/b.tif.png", "a/c.v2.png"]
+    assert listed(tmp_path / "out") == [LIST_NAME, "a/b.png", "a/b.png.png", "a/b.tif.png", "a/c.v2.png"]
     latent_files.write(path, values_of(3), np.array([b"a.png", b"a.png", b"a.png"]))
     with pytest.raises(RecordError, match="cannot have a file of its own"):
         reconstruct(path, tmp_path / "again", decoder=decoder)
@@ -207,11 +208,54 @@ def test_outputs_that_are_there(tmp_path, latents, decoder):
     with pytest.raises(OutputError, match="already exists"):
         reconstruct(latents, out, decoder=decoder)
     assert reconstruct(latents, out, decoder=decoder, overwrite=True, rows=(0, 2)).n_images == 2
-    assert len(list(out.iterdir())) == 2
+    assert len(list(out.glob("*.png"))) == 2
     (out / "thesis.tex").write_text("years of work")
     with pytest.raises(OutputError, match=r"holds thesis\.tex"):
         reconstruct(latents, out, decoder=decoder, overwrite=True)
     assert (out / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize("what", ["without a list", "another list", "one image more", "an empty folder more", "a link"])
+def test_images_of_the_user_stay(tmp_path, latents, decoder, listed, what):
+    out = tmp_path / "out"
+    reconstruct(latents, out, decoder=decoder, rows=(0, 2))
+    if what == "without a list":
+        (out / LIST_NAME).unlink()
+    elif what == "another list":
+        (out / LIST_NAME).write_text("mine")
+    elif what == "one image more":
+        (out / "mine.png").write_bytes(b"mine")
+    elif what == "an empty folder more":
+        (out / "mine").mkdir()
+    else:
+        out.rename(tmp_path / "elsewhere")
+        out.symlink_to(tmp_path / "elsewhere")
+    before = listed(tmp_path)
+    with pytest.raises(OutputError, match="images of reconstruct"):
+        reconstruct(latents, out, decoder=tmp_path / "unopened.onnx", overwrite=True)
+    assert listed(tmp_path) == before
+
+
+def test_the_data_set_of_the_latents_is_not_replaced(tmp_path, latents, decoder, listed):
+    """It is a folder that was reconstructed before."""
+    images, again = tmp_path / "images", tmp_path / "again.h5"
+    reconstruct(latents, images, decoder=decoder, rows=(0, 2))
+    source = DataSource(str(images), "folder", "0", 2)
+    latent_files.write(again, values_of(2), latent_files.names_of(2, "paths"), sources=(source,))
+    before = listed(images)
+    with pytest.raises(OptionError, match="would replace what it is made of"):
+        reconstruct(again, images, decoder=decoder, overwrite=True)
+    assert listed(images) == before
+
+
+@pytest.mark.parametrize(("name", "known"), [("rec.txt", False), ("rec.PNG", False), ("rec-0.5", True)])
+def test_endings_that_are_no_format(tmp_path, latents, decoder, name, known):
+    if known:
+        assert reconstruct(latents, tmp_path / name, decoder=decoder, rows=(0, 1)).n_images == 1
+        return
+    with pytest.raises(OptionError, match=r"ends in \.h5 or \.hdf5, or that of a folder"):
+        reconstruct(latents, tmp_path / name, decoder=decoder)
+    assert not (tmp_path / name).exists()
 
 
 def test_no_input_is_written_over(tmp_path, latents, decoder):
