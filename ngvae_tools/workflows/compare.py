@@ -11,9 +11,9 @@ from ngvae_tools.analysis.drift import Drift
 from ngvae_tools.analysis.drift_verdict import drift_between
 from ngvae_tools.analysis.ranges import Outside, RangeCheck
 from ngvae_tools.errors import RecordError
-from ngvae_tools.files import refuse_existing, write_text
+from ngvae_tools.files import refuse_existing, refuse_replacing, write_text
 from ngvae_tools.latents.reader import open_latents
-from ngvae_tools.record import AnalysisRecord
+from ngvae_tools.record import FILE_NAME, AnalysisRecord
 from ngvae_tools.reporting.sources import NamedAnalysis, open_sources
 from ngvae_tools.workflows.latent_sample import check_latents, sample_latents
 
@@ -36,6 +36,7 @@ def compare(
         overwrite: Replace an output file that is there.
 
     Raises:
+        OptionError: The output would replace what is compared.
         OutputError: The output exists or cannot be written.
         RecordError: A folder cannot be read, or another encoder made it.
 
@@ -49,6 +50,10 @@ def compare(
     one, other = _opened(Path(a)), _opened(Path(b))
     _check_encoders(one, other)
     paths = [named.folder / named.record.latents.file for named in (one, other)]
+    if output is not None:
+        for named, path in zip((one, other), paths, strict=True):
+            record = named.record
+            refuse_replacing(Path(output), path, named.folder / FILE_NAME, record.model.path, record.data.path)
     for path, named in zip(paths, (one, other), strict=True):
         check_latents(path, named.record)
     positions = one.record.model.positions

@@ -68,7 +68,7 @@ def export_latents(
         overwrite: Replace a file that is there.
 
     Raises:
-        OptionError: The ending is none of these.
+        OptionError: The ending is none of these, or the output would replace the data set that the latents are of.
         OutputError: The file exists, or cannot be written.
         MissingDependencyError: The package that writes the format is not installed.
         RecordError: The latent file cannot be read.
@@ -90,7 +90,7 @@ def export_latents(
     refuse_existing(target, overwrite=overwrite, found="a file")
     # Each chunk is read once: none is worth keeping.
     with LatentFile(latents, cache_bytes=0) as file:
-        refuse_replacing(target, file.path)
+        refuse_replacing(target, file.path, *(source.path for source in file.header.origin.sources))
         with replacing(target) as part:
             notes = write(part, file)
         known = 0 if target.suffix.lower() == ".npy" else len(file.header.factors)

@@ -14,7 +14,7 @@ from inference.graphs import Linear, images_of
 from latent_files import read_latents, steps_of, write
 
 from ngvae_tools import select_latents
-from ngvae_tools.errors import OutputError, RecordError
+from ngvae_tools.errors import OptionError, OutputError, RecordError
 from ngvae_tools.latents.reader import open_latents
 from ngvae_tools.record import AnalysisRecord
 from ngvae_tools.reporting.sources import open_sources
@@ -98,6 +98,9 @@ def test_the_output_is_kept_and_not_replaced(analyses, tmp_path):
     with pytest.raises(OutputError, match="already exists"):
         compare(analyses / "a", analyses / "dark", output=tmp_path / "drift.json")
     compare(analyses / "a", analyses / "a", output=tmp_path / "drift.json", overwrite=True)
+    for name in ("latents.h5", "selection.json"):
+        with pytest.raises(OptionError, match="would replace what it is made of"):
+            compare(analyses / "a", analyses / "dark", output=analyses / "dark" / name, overwrite=True)
 
 
 def test_another_encoder_is_refused(analyses, tmp_path, as_h5):

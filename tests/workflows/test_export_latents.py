@@ -14,6 +14,7 @@ import pytest
 
 from ngvae_tools.errors import MissingDependencyError, OptionError, OutputError, RecordError
 from ngvae_tools.latents import reader
+from ngvae_tools.latents.header import DataSource
 from ngvae_tools.latents.reader import LatentFile
 from ngvae_tools.workflows.describe_latents import describe_latents, verify_latents
 from ngvae_tools.workflows.export_latents import METADATA_KEY, WRITERS, export_latents
@@ -156,6 +157,15 @@ def test_paths_that_are_not_utf8_are_told(make, tmp_path, ending, said):
 def test_takes_the_folder(make, tmp_path):
     make()
     assert export_latents(tmp_path, tmp_path / "x.npy").rows == 60
+
+
+def test_the_data_set_is_not_written_over(tmp_path):
+    data = tmp_path / "data.npy"
+    data.write_text("images")
+    latent_files.write(tmp_path / "l.h5", np.ones((3, 2)), sources=(DataSource(str(data), "npy", "0", 3),))
+    with pytest.raises(OptionError, match="would replace what it is made of"):
+        export_latents(tmp_path / "l.h5", data, overwrite=True)
+    assert data.read_text() == "images"
 
 
 @pytest.mark.parametrize("ending", WRITERS)
