@@ -352,7 +352,7 @@ def _check_options(
     if place.suffix.lower() in OTHER_ENDINGS:
         raise OptionError(
             f"the images cannot be written to {place}",
-            expected="a folder, for PNGs, or a file that ends in .h5",
+            expected=f"a name that ends in {' or '.join(HDF5_ENDINGS)}, or that of a folder for PNGs",
             found=f"a name that ends in {place.suffix}",
             remedy="name one of them",
         )
