@@ -94,9 +94,9 @@ def coded(colouring: Colouring) -> str:
     if _by_class(colouring):
         result[known] = np.asarray(list(CLASSES))[np.searchsorted(found, values[known])]
     elif len(found):
-        low, high = found[0], found[-1]
-        share = (values[known] - low) / ((high - low) or 1.0)
-        result[known] = np.asarray(list(STEPS))[np.minimum((share * len(STEPS)).astype(int), len(STEPS) - 1)]
+        low, high = found[0] / 2, found[-1] / 2  # the difference of huge numbers may be no number
+        share = (values[known] / 2 - low) / ((high - low) or 1.0)
+        result[known] = np.asarray(list(STEPS))[(share * len(STEPS)).astype(int).clip(0, len(STEPS) - 1)]
     return "".join(result.tolist())
 
 
@@ -105,9 +105,11 @@ def placed(points: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], in
     import numpy as np
 
     low, high = points.min(axis=0), points.max(axis=0)
-    wide, tall = (float(v) or 1.0 for v in high - low)
-    height = round(min(max(WIDTH * tall / wide, LOWEST), HIGHEST))
-    unit = min((WIDTH - 2 * _MARGIN) / wide, (height - 2 * _MARGIN) / tall)
+    wide, tall = (float(v) for v in high - low)
+    height = HIGHEST if wide == 0 else round(min(max(WIDTH * tall / wide, LOWEST), HIGHEST))
+    # An axis along which nothing varies leaves the scale to the other.
+    room = ((WIDTH, wide), (height, tall))
+    unit = min(((side - 2 * _MARGIN) / spread for side, spread in room if spread > 0), default=1.0)
     centre = np.asarray([WIDTH / 2, height / 2])
     return centre + (points - (low + high) / 2) * unit * (1, -1), height
 

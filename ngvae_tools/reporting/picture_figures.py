@@ -38,6 +38,9 @@ _ROWS = 14
 _PANELS = 6
 """Colourings of the map that are drawn; the numbers hold all."""
 
+_FARTHEST = 1e300
+"""Values beyond have the colour of this one: matplotlib takes differences, which must be finite."""
+
 
 def picture_drawings(pictures: Pictures | None) -> list[Drawing]:
     """A figure for each kind of picture that was gathered."""
@@ -269,14 +272,19 @@ def _points(axes: Axes, found: LatentMap, colouring: Colouring | None) -> None:
         return
     name = plain(colouring.name)
     axes.set_title(name if len(name) <= 24 else f"{name[:23]}…", fontsize=9)
-    known = ~np.isnan(colouring.values)
+    known = np.isfinite(colouring.values)
     axes.scatter(x[~known], y[~known], color=INK, **{**common, "alpha": 0.25})
+    if not known.any():
+        axes.set_title(f"{axes.get_title()}: not known", fontsize=9)
+        return
     colours, ticks = colouring.values[known], None
     look: dict[str, Any] = {"cmap": "viridis"}
     if colouring.categorical:
         classes, places = np.unique(colours, return_inverse=True)
         colours = places.astype(np.float64)
         look, ticks = _classes(len(classes)), list(range(0, len(classes), math.ceil(len(classes) / 8)))
+    else:
+        colours = colours.clip(-_FARTHEST, _FARTHEST)
     shown = axes.scatter(x[known], y[known], c=colours, **look, **common)
     bar = axes.figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.02, ticks=ticks)
     if ticks is not None:

@@ -52,6 +52,8 @@ def pictures(rng, channels=3):
                 Colouring("shape", categorical=True, values=shape),
                 Colouring("label", categorical=True, values=np.arange(POINTS, dtype=float)),
                 Colouring("z_3", categorical=False, values=rng.normal(size=POINTS)),
+                Colouring("unknown", categorical=True, values=np.full(POINTS, np.nan)),
+                Colouring("huge", categorical=False, values=np.linspace(-1, 1, POINTS) * 1e308),
             ),
             6000,
         ),

@@ -229,6 +229,8 @@ def test_colours_of_points():
     assert coded(by_class) == "10x2"
     scale = Colouring("z_0", False, np.asarray([-1.0, 0.0, 1.0, np.nan]))
     assert coded(scale) == f"{STEPS[0]}{STEPS[8]}{STEPS[-1]}x"
+    huge = Colouring("h", False, np.asarray([-1.7, 0.0, 1.7, np.nan]) * 1e308)
+    assert coded(huge) == coded(scale)
     assert coded(Colouring("c", False, np.full(3, 7.0))) == STEPS[0] * 3
     assert coded(Colouring("n", False, np.full(2, np.nan))) == "xx"
     many = Colouring("m", True, np.arange(20.0))
@@ -245,6 +247,16 @@ def test_places_keep_the_shape_of_the_cloud():
     assert np.allclose(scale[:, 0], scale[0, 0])
     assert np.allclose(scale[:, 1], -scale[0, 0])
     assert np.isfinite(placed(np.zeros((2, 2)))[0]).all()
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("spread", [1e-6, 1e6])
+def test_an_axis_along_which_nothing_varies_leaves_the_scale_to_the_other(axis, spread):
+    points = np.zeros((3, 2))
+    points[:, axis] = (0, spread / 2, spread)
+    places, height = placed(points)
+    assert np.ptp(places[:, axis]) > 0.9 * (640, height)[axis]
+    assert np.allclose(places[:, 1 - axis], (320, height / 2)[1 - axis])
 
 
 def test_whether_the_rules_agree_is_said():

@@ -180,7 +180,9 @@ class Atlas {
     });
     const [[left, right], [bottom, top]] = ends;
     // One scale for both axes, so that distances can be compared.
-    const scale = Math.min((width - 2 * MARGIN) / (right - left || 1), (height - 2 * MARGIN) / (top - bottom || 1));
+    // One along which nothing varies leaves it to the other.
+    const room = [[width, right - left], [height, top - bottom]].filter(([, spread]) => spread > 0);
+    const scale = Math.min(...(room.length ? room.map(([side, spread]) => (side - 2 * MARGIN) / spread) : [1]));
     this.onScreen = ([x, y]) => [
       width / 2 + scale * (x - (left + right) / 2),
       height / 2 - scale * (y - (bottom + top) / 2),
@@ -311,14 +313,15 @@ function coloursOf({ categorical, values }) {
   }
   if (!known.length) return { of: () => "", legend: ["no values"] };
   const [low, high] = [known.reduce((a, b) => Math.min(a, b)), known.reduce((a, b) => Math.max(a, b))];
+  const half = high / 2 - low / 2; // the difference of huge numbers may be no number
   const of = (value) => {
-    const share = high > low ? (value - low) / (high - low) : 0.5;
+    const share = half > 0 ? (value / 2 - low / 2) / half : 0.5;
     return share < 0.5
       ? `color-mix(in oklab, var(--middle) ${200 * share}%, var(--low))`
       : `color-mix(in oklab, var(--high) ${200 * share - 100}%, var(--middle))`;
   };
-  const text = (value) => number(value, (high - low || 1) / 20);
-  return { of, legend: [low, (low + high) / 2, high].map((value) => swatch(of(value), text(value))) };
+  const text = (value) => number(value, half / 10 || 0.05);
+  return { of, legend: [low, low / 2 + high / 2, high].map((value) => swatch(of(value), text(value))) };
 }
 
 /** All together: what is chosen sets the sliders, what is moved is decoded. */
