@@ -42,6 +42,7 @@ def pictures(record, *, side=32, channels=3, frames=9, points=300, name="sprites
         extremes=tuple(extremes),
         map=LatentMap(
             "PCA",
+            "its posterior's mean standard deviation",
             latents,
             (0.41, 0.22),
             tuple(names),

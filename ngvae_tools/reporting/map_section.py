@@ -154,10 +154,11 @@ def _legend(colouring: Colouring) -> dict[str, Any]:
 
 
 def _axes(found: LatentMap) -> str:
+    method = f"{plain(found.method)} of the kept mu, each in units of {found.units}"
     if found.explained is None:
-        return f"{plain(found.method)}: near points have similar latents; the axes have no meaning of their own."
+        return f"{method}: near points have similar latents; the axes have no meaning of their own."
     across, up = (f"{100 * share:.0f} %" for share in found.explained)
-    return f"{plain(found.method)}: across, {across} of the variance of mu; up, {up}."
+    return f"{method}: across, {across} of their variance; up, {up}."
 
 
 def _sample(found: LatentMap) -> str:

@@ -227,7 +227,10 @@ def _map(found: LatentMap) -> Drawing:
     return Drawing(
         name="map",
         label=f"Latents of {what} in the plane by {found.method}",
-        caption=f"The latents of {what}, brought to the plane by {found.method}; a panel a colouring.",
+        caption=(
+            f"The latents of {what}, each in units of {found.units}, brought to the plane by {found.method}; a panel a "
+            "colouring." + ("" if found.explained is None else " At the axes, their shares of the variance.")
+        ),
         heads=("image", "x", "y", *(plain(colouring.name) for colouring in found.colourings)),
         rows=lambda: (
             (plain(name), float(x), float(y), *(_known(colouring.values[i]) for colouring in found.colourings))

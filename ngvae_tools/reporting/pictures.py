@@ -97,8 +97,9 @@ class LatentMap:
 
     Attributes:
         method: `PCA` or `UMAP`.
+        units: What each latent was counted in before.
         points: Shape (m, 2).
-        explained: Share of the variance along each axis; None for UMAP.
+        explained: Share of the variance in these units along each axis; None for UMAP.
         names: Identifiers of the images, m of them.
         thumbnails: Small images of them, shape (m, h, w, c); None where the data set is not at hand.
         colourings: What they can be coloured by.
@@ -106,6 +107,7 @@ class LatentMap:
     """
 
     method: str
+    units: str
     points: npt.NDArray[np.float64]
     explained: tuple[float, float] | None
     names: tuple[str, ...]

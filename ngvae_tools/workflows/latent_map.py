@@ -45,6 +45,12 @@ def umap_points(values: Array) -> Array | None:
     return found if np.isfinite(found).all() else None
 
 
+def units_of(file: LatentFile) -> str:
+    """What each latent of a map is counted in, as `weights_of` has it."""
+    of_posterior = file.header.origin.steps_from == "posterior variance"
+    return "its posterior's mean standard deviation" if of_posterior else "its own standard deviation"
+
+
 def colourings(file: LatentFile, labels: Array, values: Array) -> tuple[Colouring, ...]:
     """What points can be coloured by: their labels (m, F), and each kept dimension (m, d)."""
     factors = file.header.factors

@@ -30,7 +30,7 @@ from ngvae_tools.reporting.words import plain
 from ngvae_tools.workflows.decoder_check import checked_by_images
 from ngvae_tools.workflows.decoder_file import decoder_of_record
 from ngvae_tools.workflows.decoding import OR_ANALYSE, Decoding, open_decoding
-from ngvae_tools.workflows.latent_map import POINTS, Method, colourings, umap_points
+from ngvae_tools.workflows.latent_map import POINTS, Method, colourings, umap_points, units_of
 from ngvae_tools.workflows.opening import scale_in
 from ngvae_tools.workflows.originals import Originals, identifiers_at, is_there, labels_at
 from ngvae_tools.workflows.shown_images import FRAME, ShownImages
@@ -367,6 +367,7 @@ class _Gatherer:
     ) -> LatentMap:
         return LatentMap(
             method=method,
+            units=units_of(self._file),
             points=points,
             explained=explained,
             names=tuple(texts(identifiers_at(self._file, self._map_rows))),

@@ -44,6 +44,7 @@ def pictures(rng, channels=3):
         ),
         map=LatentMap(
             "PCA",
+            "its own standard deviation",
             rng.normal(size=(POINTS, 2)),
             (0.4, 0.2),
             tuple(f"{i}.png" for i in range(POINTS)),
@@ -349,7 +350,7 @@ def test_grey_images_and_a_map_of_one_point(tmp_path):
     record = dataclasses.replace(build.analysis(3, 1), covariance=None)
     named = open_sources([build.write_analysis(tmp_path / "a", record)]).analyses[0]
     found = pictures(np.random.default_rng(1), channels=1)
-    point = LatentMap("UMAP", np.zeros((1, 2)), None, ("a",), None, (), 1)
+    point = LatentMap("UMAP", "its own standard deviation", np.zeros((1, 2)), None, ("a",), None, (), 1)
     sources = Sources((dataclasses.replace(named, pictures=dataclasses.replace(found, map=point)),))
     write_figures(sources, tmp_path / "figures")
     assert table(tmp_path / "figures", "a-map") == {"image": ("a",), "x": (0.0,), "y": (0.0,)}

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import hashlib
+import html as markup
 import io
 import json
 import re
@@ -257,6 +258,11 @@ def test_an_axis_along_which_nothing_varies_leaves_the_scale_to_the_other(axis, 
     places, height = placed(points)
     assert np.ptp(places[:, axis]) > 0.9 * (640, height)[axis]
     assert np.allclose(places[:, 1 - axis], (320, height / 2)[1 - axis])
+
+
+def test_the_axes_of_the_map_say_what_they_are(text):
+    units = "PCA of the kept mu, each in units of its posterior's mean standard deviation"
+    assert f"{units}: across, 41 % of their variance; up, 22 %." in markup.unescape(text)
 
 
 def test_whether_the_rules_agree_is_said():

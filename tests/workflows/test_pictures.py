@@ -183,6 +183,7 @@ def test_the_map_is_the_principal_plane_in_units_of_the_posterior(pictures, out)
     np.testing.assert_allclose(found.explained, expected.explained_variance_ratio_)
     signs = np.sign((points * found.points).sum(axis=0))
     np.testing.assert_allclose(found.points, points * signs, atol=1e-4 * np.abs(points).max())
+    assert found.units == "its posterior's mean standard deviation"
     assert found.names == tuple(map(str, range(256)))
     np.testing.assert_array_equal(found.thumbnails, sprites(range(256)))
 
@@ -519,6 +520,7 @@ class TestShapesOfAnalyses:
         assert [t.dimension for t in found.traversals] == [0]
         assert max(found.traversals[0].change) > 0
         assert found.map.explained == (1, 0)
+        assert found.map.units == "its own standard deviation"
         assert (found.map.points[:, 1] == 0).all()
 
     def test_positions(self, tmp_path, as_h5):

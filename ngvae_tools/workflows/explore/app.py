@@ -191,6 +191,7 @@ def _map(chart: Chart, plane: Plane) -> dict[str, Any]:
         "centre": plane.centre.tolist(),
         "axes": plane.axes.tolist(),
         "explained": plane.explained,
+        "units": chart.units,
         "colourings": [_colouring(colouring) for colouring in chart.colourings],
     }
 

@@ -16,7 +16,7 @@ from ngvae_tools.latents.neighbours import weights_of
 from ngvae_tools.latents.reader import LatentFile
 from ngvae_tools.reporting.pictures import Colouring
 from ngvae_tools.reporting.words import plain
-from ngvae_tools.workflows.latent_map import POINTS, colourings
+from ngvae_tools.workflows.latent_map import POINTS, colourings, units_of
 from ngvae_tools.workflows.originals import identifiers_at, labels_at
 
 COLOURINGS = 64
@@ -32,6 +32,7 @@ class Chart:
 
     Attributes:
         plane: Where a row of d values lies on the map; None where rows do not vary.
+        units: What each latent is counted in there.
         rows: Rows of the file, ascending, shape (m,).
         values: Their values, shape (m, d).
         names: Their identifiers as they are shown.
@@ -39,6 +40,7 @@ class Chart:
     """
 
     plane: Plane | None
+    units: str
     rows: npt.NDArray[np.int64]
     values: npt.NDArray[np.float64]
     names: tuple[str, ...]
@@ -59,6 +61,7 @@ def chart_of(file: LatentFile) -> Chart:
             moments = moments.update(block)
     return Chart(
         plane=principal_plane(moments, weights_of(file)),
+        units=units_of(file),
         rows=rows,
         values=values,
         names=tuple(shown_name(identifier) for identifier in identifiers_at(file, rows).tolist()),

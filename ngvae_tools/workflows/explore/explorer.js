@@ -152,8 +152,8 @@ class Atlas {
     const [across, up] = this.map.explained;
     byId("atlas-about").textContent =
       `${count < about.images ? `${count.toLocaleString("en")} of ` : ""}${about.images.toLocaleString("en")} images ` +
-      `by their kept latents, in units of the posterior's noise, on the plane in which these vary most (PCA): ${share(across)} of the variance across, ` +
-      `${share(up)} upwards.`;
+      `by their kept latents, each in units of ${this.map.units}, on the plane in which these vary most (PCA): ` +
+      `${share(across)} of their variance across, ${share(up)} upwards.`;
     this.circles = this.map.places.map(() => this.svg.appendChild(shape("circle", { r: 3.5 })));
     // Twice each: a broad outline in the colour of the page keeps marks in sight above the points.
     this.marks = Object.fromEntries(

@@ -23,7 +23,7 @@ from ngvae_tools.workflows.explore.chart import chart_of, shown_name
 from ngvae_tools.workflows.image_encoder import ImageEncoder
 from ngvae_tools.workflows.image_files import to_bytes
 from ngvae_tools.workflows.originals import Originals
-from ngvae_tools.workflows.thumbnails import scaled
+from ngvae_tools.workflows.thumbnails import said_of_channels, scaled, shown
 from ngvae_tools.workflows.traversals import SHARES, posterior_span
 from ngvae_tools.workflows.truncation import scale_of
 
@@ -122,8 +122,10 @@ class Explorer:
         self._rows = {} if record is None else {row.index: row for row in record.dimensions}
         self.start = origin.fill.astype(np.float64)
         self.chart = chart_of(file)
-        no_map = () if self.chart.plane else ("There is no map, for the kept latents do not vary.",)
-        self.notes = (*notes, *no_map)
+        no_map = None if self.chart.plane else "There is no map, for the kept latents do not vary."
+        shapes = [decoding.session.image_shape, *([] if originals is None else [originals.how.image_shape])]
+        said = dict.fromkeys(said_of_channels(shape[2]) for shape in shapes)
+        self.notes = (*notes, *filter(None, [*said, no_map]))
         moved = self._kept if decoding.kept_only else range(origin.latent_dim)
         sliders = [self._slider(dimension) for dimension in moved]
         self.sliders = tuple(sorted(sliders, key=lambda slider: (not slider.informative, slider.dimension)))
@@ -300,15 +302,14 @@ class Explorer:
 
 
 def png(image: Floats) -> bytes:
-    """An image (H, W, C) in [0, 1] as the bytes of a PNG; of more than four channels the first three."""
+    """An image (H, W, C) in [0, 1] as the bytes of a PNG: the channels that a report shows, as grey or RGB."""
     from PIL import Image
 
     pixels = to_bytes(np.asarray(image, np.float32))
-    channels = pixels.shape[2]
-    shown = pixels[:, :, 0] if channels == 1 else pixels[:, :, : channels if channels <= 4 else 3]
+    seen = pixels[:, :, 0] if shown(pixels.shape[2]) == 1 else pixels[:, :, :3]
     file = io.BytesIO()
     # An image is seen for a moment, so what counts is the time that packing takes.
-    Image.fromarray(np.ascontiguousarray(shown)).save(file, "PNG", compress_level=1)
+    Image.fromarray(np.ascontiguousarray(seen)).save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
