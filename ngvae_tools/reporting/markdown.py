@@ -16,6 +16,7 @@ from ngvae_tools.reporting.agreement import agreement
 from ngvae_tools.reporting.comparison import comparison_notes, comparison_rows
 from ngvae_tools.reporting.histogram import blocks
 from ngvae_tools.reporting.stability import stability_headline, stability_notes, stability_rows
+from ngvae_tools.reporting.sweep_view import HEADS, sweep_facts, sweep_rows
 from ngvae_tools.reporting.sweep_words import headline as sweep_headline
 from ngvae_tools.reporting.words import plain, plural
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ngvae_tools.record import AnalysisRecord
-    from ngvae_tools.reporting.sources import NamedAnalysis, NamedRun, Sources
+    from ngvae_tools.reporting.sources import NamedAnalysis, NamedRun, NamedSweep, Sources
 
 OPEN = 20
 """Rows of a table above which it is folded."""
@@ -34,8 +35,11 @@ ROWS = 240
 LONGEST = 300
 """Characters of a foreign text that are shown."""
 
+LEVELS = 120
+"""Rows of noise levels in the tables of all sweeps together."""
+
 MANY = 12
-"""Analyses or runs with a section of their own."""
+"""Analyses, runs, sweeps, notes and other sentences of a kind that are shown at most."""
 
 # Letters of any script, digits, and punctuation of which Markdown and GitHub make nothing behind a letter or digit.
 _INERT = re.compile(r"(?:-(?=\d))?[^\W_](?:[^\W_]|[- ,;.%()'=/+±≥·]|:(?= |$))*")
@@ -68,13 +72,24 @@ def markdown(sources: Sources) -> str:
     parts += _more(len(sources.analyses), "analyses")
     if sources.runs:
         parts += ["### Training runs", _runs(sources.runs[:MANY]), *_more(len(sources.runs), "runs")]
-    parts += [f"- {code(named.name)}: sweep. {words(sweep_headline(named.record))}" for named in sources.sweeps[:MANY]]
-    parts += [f"- {words(sentence)}" for sentence in sources.skipped[:MANY]]
+    for named_sweep in sources.sweeps[:MANY]:
+        parts += _sweep(named_sweep, most=LEVELS // min(len(sources.sweeps), MANY))
+    parts += _more(len(sources.sweeps), "sweeps")
+    if sources.skipped:
+        parts += ["### Skipped", "\n".join(f"- {words(sentence)}" for sentence in sources.skipped[:MANY])]
+        parts += _more(len(sources.skipped), "that were skipped")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _more(number: int, what: str) -> list[str]:
-    return [f"{number - MANY} more {what} are not shown."] if number > MANY else []
+    """What is said of those that there is no room for."""
+    return [f"{number - MANY} more {what} are not shown here; the terminal and `--html` show all."] * (number > MANY)
+
+
+def _notes(sentences: Sequence[str]) -> list[tuple[str, str]]:
+    left = len(sentences) - MANY
+    more = [("Notes", f"{left} more are not shown here")] if left > 0 else []
+    return [*(("Note", sentence) for sentence in sentences[:MANY]), *more]
 
 
 def _analysis(named: NamedAnalysis, *, most: int, folded: bool) -> list[str]:
@@ -91,7 +106,7 @@ def _analysis(named: NamedAnalysis, *, most: int, folded: bool) -> list[str]:
     return [
         f"### {facts.headline(record)}{interval}: {code(named.name)}",
         " ".join([*chosen, *([words(said)] if (said := agreement(record)) else [])]),
-        _items([*rows, *(("Note", note) for note in facts.notes(record)[:MANY])]),
+        _items([*rows, *_notes(facts.notes(record))]),
         *_dimensions(record, most=most, folded=folded),
         _fold("Images and compression", about) if folded else about,
     ]
@@ -127,7 +142,7 @@ def _comparison(sources: Sources) -> list[str]:
     parts += [_items(("Note", note) for note in comparison_notes(analyses))]
     if sources.stability is not None:
         rows_ = [row for row in stability_rows(sources.stability) if row[0] not in {"Models", "Informative"}]
-        notes = (("Note", note) for note in stability_notes(sources.stability)[:MANY])
+        notes = _notes(stability_notes(sources.stability))
         parts += [f"**{words(stability_headline(sources.stability))}**", _items([*rows_, *notes])]
     return parts
 
@@ -149,6 +164,24 @@ def _runs(runs: Sequence[NamedRun]) -> str:
         lines.append([code(run.name), state, count, *figures])
     heads = ["run", "state", "informative", "loss, nats", "distortion, nats", "rate, nats", "mean squared error"]
     return _table(heads, lines, words_in=2)
+
+
+def _sweep(named: NamedSweep, *, most: int) -> list[str]:
+    """The answer of a sweep, a row a noise level, folded, and what was swept."""
+    record = named.record
+    lines = [
+        [words(sigma), "yes" if inside else "no", *map(words, cells)] for inside, sigma, *cells in sweep_rows(record)
+    ]
+    heads = ["sigma", "on the plateau", *(head.replace("-\n", "").replace("\n", " ") for head in HEADS[1:])]
+    table = _table(heads, lines[:most], words_in=2)
+    if len(lines) > most:
+        table += f"\n\n{plural(len(lines) - most, 'level is', 'levels are')} left out here; the page of `--html` has all."
+    return [
+        f"### Sweep over noise levels: {code(named.name)}",
+        words(sweep_headline(record)),
+        _items([*sweep_facts(record), *_notes(record.notes)]),
+        _fold(plural(len(lines), "noise level", "noise levels"), table),
+    ]
 
 
 def _items(rows: Iterable[tuple[str, str]]) -> str:

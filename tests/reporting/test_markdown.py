@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 
 from ngvae_tools.reporting.agreement import agreement
 from ngvae_tools.reporting.markdown import LONGEST, ROWS, code, markdown, words
-from ngvae_tools.reporting.sources import open_sources
+from ngvae_tools.reporting.sources import NamedSweep, Sources, open_sources
 from ngvae_tools.workflows.stability import stability
 
 COMMENT = 65_536
@@ -170,7 +170,7 @@ def test_several_are_compared_and_stay_within_a_comment(tmp_path):
     shown = markdown(found)
     tokens = assert_inert(shown)
     assert len(shown) < COMMENT
-    assert "2 more analyses are not shown." in shown
+    assert "2 more analyses are not shown here" in shown
     assert set(tables(tokens)[0]) == {13}
     assert f"| informative | {' | '.join(['7'] * 12)} |" in shown
 
@@ -182,6 +182,19 @@ def test_runs(many):
     assert f"{last.train.distortion:.2f} (held out {last.held_out.distortion:.2f})" in shown
     assert "unfinished, 30 epochs so far" in shown
     assert [7, 7, 7] in tables(tokens)
+
+
+def test_sweeps_and_what_was_skipped(tmp_path):
+    text = "[x](y) <b> | `"
+    record = build.sweep(rule=text, notes=[text] * 14, options={"model": text})
+    swept = tuple(NamedSweep(f"sweep-{k}", tmp_path, record) for k in range(14))
+    shown = markdown(Sources(sweeps=swept, skipped=(text,) * 15))
+    found = tables(assert_inert(shown))
+    assert found == [[8] * (1 + len(record.levels))] * 12
+    assert "| 0.245 | yes | " in markdown(Sources(sweeps=(NamedSweep("s", tmp_path, build.sweep()),)))
+    assert "2 more sweeps are not shown here" in shown
+    assert shown.count("- Notes: 2 more are not shown here") == 12
+    assert "3 more that were skipped are not shown here" in shown
 
 
 def test_agreement_says_which_rules_differ():
