@@ -36,6 +36,7 @@ def pictures(record, *, side=32, channels=3, frames=9, points=300, name="sprites
             *(traversal(k, False, values, side, channels) for k in others),
         ),
         base=names[0],
+        ranges="From end to end.",
         reconstructed=Reconstructed(
             tuple(names[:12]), originals, (originals * 0.95).astype(np.uint8), tuple([0.001] * 12)
         ),

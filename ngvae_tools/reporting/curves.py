@@ -173,7 +173,8 @@ def _powers(axes: Axes) -> None:
 
 def _curve(axes: Axes, curve: TruncationCurve, label: str, colour: str, line: str) -> None:
     kept = range(len(curve.error))
-    look: dict[str, Any] = {"color": colour, "linestyle": line, "label": label}
+    named = label if curve.knee is None else f"{label}, knee at {curve.knee}"
+    look: dict[str, Any] = {"color": colour, "linestyle": line, "label": named}
     axes.plot(kept, curve.error, marker="." if len(kept) <= 60 else "", **look)
     if curve.standard_error is not None:
         ends = [(e - s, e + s) for e, s in zip(curve.error, curve.standard_error, strict=True)]
@@ -181,15 +182,7 @@ def _curve(axes: Axes, curve: TruncationCurve, label: str, colour: str, line: st
             kept, [low for low, _ in ends], [high for _, high in ends], color=colour, alpha=0.25, linewidth=0
         )
     if curve.knee is not None:
-        # Two curves with one knee share its number.
-        place = (6, 8) if line == "solid" else (-14, 8)
-        ring: dict[str, Any] = {"marker": "o", "markersize": 11, "markerfacecolor": "none", "linestyle": "none"}
+        # One ring around the other where both curves have the same knee.
+        size = 11 if line == "solid" else 15
+        ring: dict[str, Any] = {"marker": "o", "markersize": size, "markerfacecolor": "none", "linestyle": "none"}
         axes.plot([curve.knee], [curve.error[curve.knee]], markeredgecolor=colour, **ring)
-        axes.annotate(
-            str(curve.knee),
-            (curve.knee, curve.error[curve.knee]),
-            xytext=place,
-            textcoords="offset points",
-            color=colour,
-            fontsize=9,
-        )

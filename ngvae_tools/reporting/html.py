@@ -157,7 +157,7 @@ def _view(sources: Sources) -> dict[str, Any]:
         "script": "",
         "full_script": _beside("page.js"),
         "contents": _contents(sources),
-        "compare_head": "How do the models compare" if several else "How does it compare",
+        "compare_head": "How do the models compare" if several else "Do the dimensions vary together",
         "title": _title(sources),
         "skipped": [plain(sentence) for sentence in (*sources.skipped, *sources.stale)],
         "names": [named.name for named in analyses],
@@ -209,7 +209,7 @@ def _contents(sources: Sources) -> list[tuple[str, str]]:
     else:
         found += [(f"analysis-{i}", named.name) for i, named in enumerate(analyses, 1)]
     if analyses:
-        found += [("compare", "How it compares" if len(analyses) == 1 else "How they compare")]
+        found += [("compare", "Do they vary together" if len(analyses) == 1 else "How they compare")]
         found += [("stored-1", "What I store")]
     found += [(f"run-{i}", f"{named.name}: training") for i, named in enumerate(sources.runs, 1)]
     found += [(f"sweep-{i}", f"{named.name}: sweep") for i, named in enumerate(sources.sweeps, 1)]

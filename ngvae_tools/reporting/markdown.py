@@ -175,7 +175,9 @@ def _sweep(named: NamedSweep, *, most: int) -> list[str]:
     heads = ["sigma", "on the plateau", *(head.replace("-\n", "").replace("\n", " ") for head in HEADS[1:])]
     table = _table(heads, lines[:most], words_in=2)
     if len(lines) > most:
-        table += f"\n\n{plural(len(lines) - most, 'level is', 'levels are')} left out here; the page of `--html` has all."
+        table += (
+            f"\n\n{plural(len(lines) - most, 'level is', 'levels are')} left out here; the page of `--html` has all."
+        )
     return [
         f"### Sweep over noise levels: {code(named.name)}",
         words(sweep_headline(record)),

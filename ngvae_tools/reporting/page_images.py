@@ -122,14 +122,6 @@ class Press:
         """
         return self._sheet(frames, len(frames))
 
-    def column(self, frames: Bytes) -> Sheet:
-        """All frames one below the other.
-
-        Raises:
-            TooLargeError: The budget is spent.
-        """
-        return self._sheet(frames, 1)
-
     def grid(self, frames: Bytes) -> Sheet:
         """All frames in rows that make the sheet about square.
 

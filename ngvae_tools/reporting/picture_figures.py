@@ -97,7 +97,7 @@ def _traversals(pictures: Pictures) -> Drawing:
         label="Images decoded as one dimension at a time moves",
         caption=(
             f"A row a dimension: images decoded as this one alone moves, all others held {held}; the value below each. "
-            "Uninformative dimensions, in brackets, come last." + _left_out(len(shown), len(rows))
+            f"{pictures.ranges} Uninformative dimensions, in brackets, come last." + _left_out(len(shown), len(rows))
         ),
         heads=("dimension", "informative", "value", "change"),
         rows=lambda: (

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ngvae_tools.record import AnalysisRecord
     from ngvae_tools.reporting.pictures import Extremes, Pictures, Reconstructed, Traversal
 
-_AROUND, _CARD, _PAIR = 4000, 1600, 160
+_AROUND, _CARD, _PAIR = 4000, 1800, 320
 # Bytes of the page around all images, those of a dimension, and a pair, at most, names apart.
 
 _TRIED = 3  # dimensions that tell how large all will be
@@ -148,16 +148,14 @@ def _listed(names: Sequence[str], values: Sequence[float], press: Press) -> str:
 
 
 def _pairs(found: Reconstructed | None, press: Press) -> list[dict[str, Any]]:
-    """An original above its decoded image, for each."""
+    """An original and its decoded image, for each."""
     if found is None:
         return []
-    import numpy as np
-
     result = []
     for i, name in enumerate(found.names):
         press.spend(_PAIR + 2 * len(plain(name).encode()))
-        both = np.stack([found.originals[i], found.decoded[i]])
-        result.append({"name": plain(name), "error": number(found.error[i]), "sheet": press.column(both)})
+        original, decoded = (press.strip(images[i : i + 1]) for images in (found.originals, found.decoded))
+        result.append({"name": plain(name), "error": number(found.error[i]), "original": original, "decoded": decoded})
     return result
 
 
@@ -169,7 +167,8 @@ def _base(pictures: Pictures) -> str:
     if not pictures.traversals:
         return ""
     held = f"the latents of image {plain(pictures.base)}" if pictures.base else "their mean"
-    return f"One dimension moves, all others are held at {held}."
+    start = "A slider starts in the middle of its range, not at the value that the dimension has there."
+    return f"One dimension moves, all others are held at {held}. {plain(pictures.ranges)} {start}"
 
 
 def _change_sentence(informative: Sequence[Traversal], others: Sequence[Traversal]) -> str:

@@ -123,6 +123,7 @@ class Pictures:
     Attributes:
         traversals: Informative dimensions in the order of the record's table, then a few others.
         base: Identifier of the image whose other dimensions the traversals hold; empty where it is the mean.
+        ranges: From where to where the traversals move a dimension, a sentence.
         reconstructed: Originals beside decoded images.
         extremes: One a kept dimension.
         map: The latents in the plane.
@@ -133,6 +134,7 @@ class Pictures:
 
     traversals: tuple[Traversal, ...] = ()
     base: str = ""
+    ranges: str = ""
     reconstructed: Reconstructed | None = None
     extremes: tuple[Extremes, ...] = ()
     map: LatentMap | None = None

@@ -35,7 +35,7 @@ from ngvae_tools.workflows.opening import scale_in
 from ngvae_tools.workflows.originals import Originals, identifiers_at, is_there, labels_at
 from ngvae_tools.workflows.shown_images import FRAME, ShownImages
 from ngvae_tools.workflows.thumbnails import Bytes
-from ngvae_tools.workflows.traversals import SHARES, posterior_span, traversal, uninformative, whole_latents
+from ngvae_tools.workflows.traversals import SHARES, posterior_span, ranges, traversal, uninformative, whole_latents
 from ngvae_tools.workflows.truncation import scale_of
 
 EXTREME_IMAGES = 5
@@ -183,6 +183,7 @@ class _Gatherer:
         return Pictures(
             traversals=traversals,
             base=base,
+            ranges=ranges(self._record) if traversals else "",
             reconstructed=self._reconstructed(images),
             extremes=self._extremes(shown, ends, images),
             map=self._map(overview, images),

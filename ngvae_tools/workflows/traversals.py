@@ -56,6 +56,17 @@ def posterior_span(row: DimensionStatistics) -> tuple[float, float]:
     return row.mu_mean - 1, row.mu_mean + 1
 
 
+def ranges(record: AnalysisRecord) -> str:
+    """From where to where dimensions are moved, a sentence."""
+    low, high = (f"{100 * share:g}" for share in SHARES)
+    codes = all(row.posterior_variance is None for row in record.dimensions)
+    reach = f"{DEVIATIONS:g} standard deviations of its posterior on either side of the mean of mu"
+    return (
+        f"An informative dimension moves from percentile {low} to percentile {high} of mu over the data, an "
+        f"uninformative one {'over the range of mu' if codes else reach}."
+    )
+
+
 def traversal(
     decoding: Decoding,
     base: Floats,

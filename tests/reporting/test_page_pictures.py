@@ -76,7 +76,9 @@ def test_every_reference_is_in_the_file(text):
 
 def test_a_strip_holds_the_frames_of_its_dimension(record, text):
     pictures = page_pictures.pictures(record)
-    films = re.findall(r'data-index="(\d+)" data-values="([^"]*)".*?<img class="strip" src="([^"]*)"', text, re.DOTALL)
+    films = re.findall(
+        r'data-index="(\d+)" data-values="([^"]*)".*?<img class="strip"[^>]* src="([^"]*)"', text, re.DOTALL
+    )
     assert [int(index) for index, _, _ in films] == [t.dimension for t in pictures.traversals]
     for (_, values, uri), traversal in zip(films, pictures.traversals, strict=True):
         assert values == " ".join(f"{value:.2f}" for value in traversal.values)
@@ -85,10 +87,23 @@ def test_a_strip_holds_the_frames_of_its_dimension(record, text):
             assert np.array_equal(strip[:, 32 * i : 32 * (i + 1)], frame)
 
 
+def test_an_original_stands_above_what_is_decoded_of_it(record, text):
+    found = page_pictures.pictures(record).reconstructed
+    (shown,) = re.findall(r'<ul class="pairs">(.*?)</ul>', text, re.DOTALL)
+    pairs = re.findall(r'src="([^"]+)"[^>]*><small>original</small><img[^>]* src="([^"]+)"[^>]*><small>decoded', shown)
+    for (original, decoded), *images in zip(pairs, found.originals, found.decoded, strict=True):
+        assert np.array_equal([pixels(original), pixels(decoded)], images)
+
+
+def test_it_is_said_where_sliders_go_and_start(text):
+    assert "From end to end. A slider starts in the middle of its range" in text
+
+
 def test_the_order_is_that_of_the_readers_questions(text):
     sections = re.findall(r'<section id="([^"]+)"', text)
     assert sections == ["which-1", "does-1", "trust-1", "compare", "covariance", "stored-1", "provenance-1"]
     assert re.findall(r'<li><a href="#([^"]+)"', text) == [name for name in sections if name != "covariance"]
+    assert "an analysis is compared with them here" in text
     assert text.index("<h1>") < text.index("All 7 rules name the same dimensions.") < text.index('id="which-1"')
 
 

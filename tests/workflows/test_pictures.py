@@ -145,6 +145,12 @@ def test_informative_dimensions_go_from_one_quantile_to_the_other(pictures, out)
         np.testing.assert_allclose([found.values[0], found.values[-1]], np.quantile(column, [0.01, 0.99]), rtol=1e-6)
 
 
+def test_how_far_dimensions_move_is_said(pictures):
+    informative, other = pictures.ranges.split(", ")
+    assert informative == "An informative dimension moves from percentile 1 to percentile 99 of mu over the data"
+    assert other == "an uninformative one 3 standard deviations of its posterior on either side of the mean of mu."
+
+
 def test_moving_an_uninformative_dimension_changes_next_to_nothing(pictures, out):
     """Although each is moved over all that the posterior covers, and they are those that the rule was least sure of."""
     record = named(out).record
@@ -519,6 +525,7 @@ class TestShapesOfAnalyses:
         found = gather_pictures(named(tmp_path / "out"))
         assert [t.dimension for t in found.traversals] == [0]
         assert max(found.traversals[0].change) > 0
+        assert found.ranges.endswith("an uninformative one over the range of mu.")
         assert found.map.explained == (1, 0)
         assert found.map.units == "its own standard deviation"
         assert (found.map.points[:, 1] == 0).all()
