@@ -146,7 +146,11 @@ def _say_written(terminal: Terminal, found: Sources, html: Path | None, figures:
     from ngvae_tools.reporting.words import plural
 
     if html is not None:
-        terminal.say(f"Wrote {html}. Next: open it in a browser.")
+        from ngvae_tools.reporting.html import size_note
+
+        terminal.say(
+            " ".join(filter(None, (f"Wrote {html}.", size_note(html.stat().st_size), "Next: open it in a browser.")))
+        )
     if figures is not None:
         from ngvae_tools.reporting.figure_files import LIST_NAME, figures_of
 

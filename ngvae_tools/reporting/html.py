@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 TEMPLATE = "template.html.jinja"
 
 LIMIT = 5_000_000
-"""Bytes of a page, whose images are made coarse enough for it; text and figures of many analyses may take more."""
+"""Bytes of a page: images are made coarse enough for it, then figures are left out. Text alone may take more."""
 
 _START = b"""<!DOCTYPE html>
 <html lang="en">
@@ -52,8 +52,8 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-ur
 
 _COUNTED = 6  # analyses whose counts fit in a title
 
-_LEAST = 150_000
-"""Bytes for the images of each analysis, however long the page is without them."""
+_LEAST = 40_000
+"""Bytes for the images of each analysis, for which figures are left out rather than they."""
 
 
 def refuse_page(path: Path, *, overwrite: bool) -> None:
@@ -115,16 +115,44 @@ def page(sources: Sources) -> str:
     )
     template = environment.get_template(TEMPLATE)
     view = _view(sources)
-    bare = template.render(view)
     shown = [named for named in sources.analyses if named.pictures]
-    if not shown:
-        return bare
-    # What is left for images is known once everything else is there.
-    share = max(_LEAST, (LIMIT - len(bare.encode()) - len(view["full_script"])) // len(shown))
-    for named, texts in zip(sources.analyses, view["analyses"], strict=True):
-        if named.pictures:
-            texts["pictures"] = picture_view(named.record, named.pictures, share)
-    return template.render(view | _scripted(view["full_script"]))
+    bare = template.render(view)
+    for what, leave_out in (("the figures of each analysis", _own_figures), ("the heat maps", _heat_maps)):
+        if len(bare.encode()) > LIMIT - _LEAST * len(shown):
+            leave_out(view)
+            why = f"To keep this page small, {what} are left out: report --figures DIR writes them as files."
+            view["left_out"].append(why)
+            bare = template.render(view)
+    if shown:
+        # What is left for images is known once everything else is there.
+        share = (LIMIT - len(bare.encode()) - len(view["full_script"])) // len(shown)
+        for named, texts in zip(sources.analyses, view["analyses"], strict=True):
+            if named.pictures:
+                texts["pictures"] = picture_view(named.record, named.pictures, share)
+        view |= _scripted(view["full_script"])
+        bare = template.render(view)
+    if larger := size_note(len(bare.encode())):
+        view["left_out"].append(larger)
+        return template.render(view)
+    return bare
+
+
+def size_note(size: int) -> str:
+    """Why a page of so many bytes is larger than it should be; empty where it is not."""
+    if size <= LIMIT:
+        return ""
+    return f"This page takes more than {LIMIT / 1e6:g} MB, by its text and tables: name fewer analyses."
+
+
+def _own_figures(view: dict[str, Any]) -> None:
+    for analysis in view["analyses"]:
+        analysis["thresholds"] = ""
+        for part in filter(None, (analysis["truncation"], analysis["supervised"])):
+            part["figure"] = ""
+
+
+def _heat_maps(view: dict[str, Any]) -> None:
+    view["covariance"] = view["correlation"] = ""
 
 
 def _scripted(script: str) -> dict[str, Any]:
@@ -160,6 +188,7 @@ def _view(sources: Sources) -> dict[str, Any]:
         "compare_head": "How do the models compare" if several else "Do the dimensions vary together",
         "title": _title(sources),
         "skipped": [plain(sentence) for sentence in (*sources.skipped, *sources.stale)],
+        "left_out": [],
         "names": [named.name for named in analyses],
         "comparison": [(label, *texts) for label, texts in comparison.comparison_rows(analyses)] if several else [],
         "comparison_notes": comparison.comparison_notes(analyses) if several else [],

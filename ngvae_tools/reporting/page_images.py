@@ -54,6 +54,8 @@ LEVELS = (
     Fineness(60, 48, 2),
     Fineness(60, 48, 2, 64),
     Fineness(50, 32, 2, 24),
+    Fineness(75, 96, mapped=False),
+    Fineness(60, 48, 2, 64, mapped=False),
     Fineness(50, 32, 2, 12, mapped=False),
 )
 """From the best to the smallest."""

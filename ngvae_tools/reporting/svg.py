@@ -77,7 +77,7 @@ def svg_of(figure: Figure, label: str) -> str:
     # Groups' ids repeat from figure to figure; clip paths and markers have ids made of their content.
     rest = re.sub(r'<g id="[^"]*"', "<g", rest)
     rest = re.sub(r"font-family: [^;\"<]*; ?", "", rest)
-    rest = rest.replace(INK, "currentColor").replace(FAINT, "var(--faint, #888)")
+    rest = re.sub(r">\s+<", "><", rest).replace(INK, "currentColor").replace(FAINT, "var(--faint, #888)")
     root = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'viewBox="{box}" width="{width}" role="img" aria-label="{html.escape(label)}" '

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import io
 import json
@@ -13,6 +14,7 @@ from ngvae_tools.analysis.indices import indices
 from ngvae_tools.analysis.stability import Match, ModelStability, PairStability, Stability
 from ngvae_tools.errors import OutputError
 from ngvae_tools.record import Selection
+from ngvae_tools.reporting import html
 from ngvae_tools.reporting.curves import count_over_threshold, error_over_dimensions
 from ngvae_tools.reporting.document import as_json
 from ngvae_tools.reporting.figures import covariance_heatmap, loss_over_epochs, p_over_epochs
@@ -226,6 +228,25 @@ def test_sections_without_data_are_absent(alone, many, tmp_path):
     assert "<svg" not in page(empty)
     assert "Unfinished, 0 epochs so far." in page(empty)
     assert 'class="notes"' not in page(alone)
+
+
+def test_a_page_that_is_too_large_leaves_figures_out_and_says_so(tmp_path, monkeypatch):
+    sources = open_sources([build.write_analysis(tmp_path / "a", build.analysis(3, 1, full=True))])
+    view = html._view(sources)
+    monkeypatch.setattr(html, "_view", lambda _: copy.deepcopy(view))
+    own = {"Number of informative", "Reconstruction error", "Heat map of the information"}
+    shared = {"Heat map of the scaled", "Heat map of the correlation"}
+    whole = len(page(sources).encode())
+    for limit, figures, heat_maps, larger in (
+        (whole, own | shared, False, False),
+        (whole - 1, shared, False, False),
+        (9, set(), True, True),
+    ):
+        monkeypatch.setattr(html, "LIMIT", limit)
+        text = page(sources)
+        assert {start for start in own | shared if f'aria-label="{start}' in text} == figures
+        said = [name in text for name in ("figures of each analysis are left", "heat maps are left", "takes more than")]
+        assert said == [limit < whole, heat_maps, larger]
 
 
 def test_skipped_sources_are_told(alone):
