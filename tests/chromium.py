@@ -1,12 +1,28 @@
-"""Debian's chromium for tests in a browser, installed when it is absent and that is allowed."""
+"""Debian's chromium for tests in a browser, installed when it is absent and that is allowed, and a page in it."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+from typing import Any
 
 NAMES = "chromium", "chromium-browser", "google-chrome"
+
+
+class Opened:
+    """A page, what it asked for, and what went wrong in it."""
+
+    def __init__(self, browser: Any, address: str, **options: Any) -> None:
+        self.context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}} | options)
+        self.page = self.context.new_page()
+        self.requests: list[str] = []
+        self.faults: list[str] = []
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.faults.append(dialog.message), dialog.dismiss()))
+        self.page.on("console", lambda message: self.faults.append(f"{message.type}: {message.text}"))
+        self.page.goto(address)
 
 
 def executable() -> str:

@@ -8,6 +8,7 @@ import threading
 import warnings
 from pathlib import Path
 
+import chromium
 import h5py
 import numpy as np
 import pytest
@@ -240,6 +241,21 @@ def files_below(folder):
         for path in Path(folder).rglob("*")
         if path.is_file() or not any(path.iterdir())
     )
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium without a window; of one module, for its loop must not run in tests that have their own."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install --group peers has playwright")
+    try:
+        path = chromium.executable()
+    except RuntimeError as error:
+        pytest.fail(str(error))
+    with playwright.sync_playwright() as running:
+        # Root, as in a container, may use no sandbox; the pages are our own.
+        found = running.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield found
+        found.close()
 
 
 @pytest.fixture

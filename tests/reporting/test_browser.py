@@ -26,32 +26,11 @@ WIDTHS = 390, 1440
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>{{7*7}}"
 
 
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install --group peers has playwright")
-    try:
-        path = chromium.executable()
-    except RuntimeError as error:
-        pytest.fail(str(error))
-    with playwright.sync_playwright() as running:
-        # Root, as in a container, may use no sandbox; the pages are our own.
-        found = running.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield found
-        found.close()
-
-
-class Opened:
-    """A page, what it asked for, and what went wrong in it."""
+class Opened(chromium.Opened):
+    """A page that is a file."""
 
     def __init__(self, browser, path, **options):
-        self.context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}} | options)
-        self.page = self.context.new_page()
-        self.requests, self.faults = [], []
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.faults.append(dialog.message), dialog.dismiss()))
-        self.page.on("console", lambda message: self.faults.append(f"{message.type}: {message.text}"))
-        self.page.goto(path.as_uri())
+        super().__init__(browser, path.as_uri(), **options)
 
     @property
     def foreign(self):

@@ -18,20 +18,6 @@ HOSTILE = '<img src=x onerror=alert(1)>"{:02}.png'
 
 
 @pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install --group peers has playwright")
-    try:
-        path = chromium.executable()
-    except RuntimeError as error:
-        pytest.fail(str(error))
-    with playwright.sync_playwright() as running:
-        # Root, as in a container, may use no sandbox; the pages are our own.
-        found = running.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield found
-        found.close()
-
-
-@pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """An analysis of images whose names are markup, in a folder whose name is, and whose record says more of it."""
     folder = tmp_path_factory.mktemp("browser") / "<b onclick=alert(2)>"
@@ -48,18 +34,11 @@ def served(folder):
         yield server
 
 
-class Opened:
-    """The page, what it asked for, and what went wrong in it."""
+class Opened(chromium.Opened):
+    """The explorer's page."""
 
     def __init__(self, browser, url, **options):
-        self.context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}} | options)
-        self.page = self.context.new_page()
-        self.requests, self.faults = [], []
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.faults.append(dialog.message), dialog.dismiss()))
-        self.page.on("console", lambda message: self.faults.append(f"{message.type}: {message.text}"))
-        self.page.goto(url)
+        super().__init__(browser, url, **options)
         self.page.wait_for_selector("#decoded[src]")
 
     def __getattr__(self, name):
@@ -232,6 +211,29 @@ def test_points_are_coloured(page):
     fills = {page.locator("#map circle").nth(k).evaluate("point => getComputedStyle(point).fill") for k in range(10)}
     assert len(fills) > 5
     assert page.locator("#legend span").count() == 3
+
+
+def test_a_map_along_which_one_axis_does_not_vary_with_labels_that_are_huge(browser, served):
+    def answer(route):
+        about = route.fetch().json()
+        places = about["map"]["places"]
+        about["map"]["places"] = [[1e-6 * k / len(places), 0] for k in range(len(places))]
+        huge = [(2 * k / (len(places) - 1) - 1) * 1.7e308 for k in range(len(places))]
+        about["map"]["colourings"] = [{"name": "huge", "categorical": False, "values": huge}]
+        route.fulfill(json=about)
+
+    context = browser.new_context()
+    page = context.new_page()
+    page.route("**/api/about", answer)
+    page.goto(served.url)
+    page.select_option("#colour", label="huge")
+    box = page.locator("#map").bounding_box()
+    points = [page.locator("#map circle").nth(k) for k in (0, 20, 39)]
+    across = [(point.bounding_box()["x"] - box["x"]) / box["width"] for point in points]
+    assert across[0] < 0.1
+    assert across[2] > 0.9
+    assert len({point.evaluate("point => getComputedStyle(point).fill") for point in points}) == 3
+    context.close()
 
 
 def test_names_are_text(page, folder):
