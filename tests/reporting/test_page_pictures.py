@@ -205,6 +205,14 @@ def test_a_page_stays_below_its_limit(record, tmp_path, monkeypatch, room):
     assert len(bare.encode()) + 20_000 < len(text.encode()) <= html.LIMIT
 
 
+def test_images_that_find_no_room_are_said_to_be_missing(tmp_path, monkeypatch):
+    record = build.analysis(2, 1)
+    monkeypatch.setattr(html, "LIMIT", 1)
+    text = page(shown(tmp_path, record, page_pictures.pictures(record, points=20)))
+    assert 'class="film"' not in text
+    assert "The images are left out: they would make this page too large." in text
+
+
 def test_images_become_coarser_until_they_fit(record):
     pictures = page_pictures.pictures(record)
 
