@@ -69,6 +69,7 @@ class TestSweep:
         assert "sigma" not in record.options
         assert [verdict.rule for verdict in record.verdicts] == ["p", "information"]
 
+    @pytest.mark.slow
     def test_an_ard_vae_is_counted_by_its_own_relevance(self, small, tmp_path):
         options = {**OPTIONS, "epochs": 1, "latent_dim": 3}
         record = sweep(small, tmp_path, sigmas=[0.1, 0.4], restarts=1, model="ard-vae", **options)

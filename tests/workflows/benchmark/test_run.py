@@ -98,6 +98,7 @@ def finished(tmp_path_factory):
     return folder, preset, run_preset(preset, folder, command="c", epochs=1, device="cpu", workers=1)
 
 
+@pytest.mark.slow
 def test_a_benchmark(finished):
     folder, _, record = finished
     assert BenchmarkRecord.read(folder) == record
@@ -118,6 +119,7 @@ def test_a_benchmark(finished):
     assert analysis["supervised"]["sap"] is None
 
 
+@pytest.mark.slow
 def test_again_and_from_the_cells(finished):
     folder, preset, record = finished
     stamps = {path: path.stat().st_mtime_ns for path in (folder / "cells").rglob("*")}
@@ -131,6 +133,7 @@ def test_again_and_from_the_cells(finished):
     assert tabulate(folder) == record
 
 
+@pytest.mark.slow
 def test_what_the_trainings_say_of_themselves_is_told(finished, tmp_path):
     folder, _, record = finished
     assert not any("versions" in note or "ran on" in note or "could not" in note for note in record.notes)
