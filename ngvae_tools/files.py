@@ -262,14 +262,14 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def refuse_existing(path: Path, *, overwrite: bool, found: str = "a result", or_folder: bool = False) -> None:
-    """Raise `OutputError` if `path` exists and may not be replaced; `found` says what it is.
+def refuse_existing(path: Path, *, overwrite: bool, found: str = "a result") -> None:
+    """Raise `OutputError` if a file `path` exists and may not be replaced; `found` says what it is.
 
-    A folder is replaced by no file: only `or_folder` may let it pass.
+    A folder never may.
     """
     with output_errors(path):
         exists, is_folder = path.exists(), path.is_dir()
-    if is_folder and not or_folder:
+    if is_folder:
         raise OutputError(
             f"{path} already exists", expected="a name for a file", found="a folder", remedy="name another place"
         )
@@ -299,6 +299,65 @@ def refuse_replacing(output: Path, *inputs: str | os.PathLike[str]) -> None:
                 found=f"{path}",
                 remedy="name another place",
             )
+
+
+def refuse_foreign(
+    path: Path,
+    foreign: Callable[[Path], str | None],
+    *,
+    overwrite: bool,
+    own: str,
+    allowed: str,
+    remedy: str = "name another place",
+) -> None:
+    """Refuse a place where something is; with `overwrite`, all but what a command wrote itself.
+
+    Args:
+        path: The place.
+        foreign: What there is that the command did not write, in words; None where there is nothing of the kind.
+        overwrite: Replace what it wrote.
+        own: What it writes, in words.
+        allowed: What it would replace, in words.
+        remedy: What to do.
+
+    Raises:
+        OutputError: Something is there that may not be replaced.
+    """
+    with output_errors(path):
+        if not path.exists() and not path.is_symlink():
+            return
+        found = foreign(path)
+    if overwrite and found is None:
+        return
+    raise OutputError(
+        f"{path} already exists",
+        expected="an unused name" + (f", or {allowed}" if overwrite else ""),
+        found=found or own,
+        remedy=remedy + ("" if found else ", or pass --overwrite to replace it"),
+    )
+
+
+def unlisted(folder: Path, name: str, read: Callable[[Path], Collection[str] | None], of_what: str) -> str | None:
+    """What there is that is no folder of files that a list in it names, in words; None where all are named.
+
+    Args:
+        folder: The place.
+        name: Name of the list.
+        read: The relative paths that a list names; None, or `ValueError`, where it is no such list.
+        of_what: What it lists, in words.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        return "no folder"
+    listed = None
+    with suppress(FileNotFoundError, IsADirectoryError, ValueError):
+        listed = read(folder / name)
+    if listed is None:
+        return f"a folder without a list of {of_what}, {name}"
+    other = first_beside(folder, {name, *listed})
+    return None if other is None else f"a folder that holds {other}, too"
 
 
 def first_beside(folder: Path, listed: Collection[str]) -> str | None:

@@ -136,10 +136,8 @@ def test_refuse_existing(tmp_path):
     write_text(tmp_path / "a.txt", "old")
     refuse_existing(tmp_path / "b.txt", overwrite=False)
     refuse_existing(tmp_path / "a.txt", overwrite=True)
-    for existing in (tmp_path / "a.txt", tmp_path):
-        with pytest.raises(OutputError, match=r"already exists.*--overwrite"):
-            refuse_existing(existing, overwrite=False, or_folder=True)
-        refuse_existing(existing, overwrite=True, or_folder=True)
+    with pytest.raises(OutputError, match=r"already exists.*--overwrite"):
+        refuse_existing(tmp_path / "a.txt", overwrite=False)
     with pytest.raises(OutputError, match="found a folder; name another place"):
         refuse_existing(tmp_path, overwrite=True)
     with pytest.raises(OutputError, match="File name too long"):

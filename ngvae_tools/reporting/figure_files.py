@@ -8,13 +8,11 @@ from __future__ import annotations
 import csv
 import io
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ngvae_tools.errors import OutputError
-from ngvae_tools.files import first_beside, flush_to_disk, output_errors, replacing_folder
+from ngvae_tools.files import flush_to_disk, refuse_foreign, replacing_folder, unlisted
 from ngvae_tools.reporting.bars import information_drawing, p_histograms_drawing, storage_drawing
 from ngvae_tools.reporting.curves import thresholds_drawing, truncation_drawing
 from ngvae_tools.reporting.drawing import Drawing
@@ -119,40 +117,30 @@ def refuse_figures(folder: Path, *, overwrite: bool) -> None:
     Raises:
         OutputError: Something is there that may not be replaced.
     """
-    with output_errors(folder):
-        if not folder.exists() and not folder.is_symlink():
-            return
-        other = _foreign(folder)
-    if other is None and overwrite:
-        return
-    raise OutputError(
-        f"{folder} already exists",
-        expected="an unused name" + (f", or a folder that holds only what its {LIST_NAME} names" if overwrite else ""),
-        found=other or "figures of a report",
-        remedy="name another place" + ("" if other else ", or pass --overwrite to replace it"),
+    refuse_foreign(
+        folder,
+        _foreign,
+        overwrite=overwrite,
+        own="figures of a report",
+        allowed=f"a folder that holds only what its {LIST_NAME} names",
     )
 
 
 def _foreign(folder: Path) -> str | None:
-    """What there is that a report did not write; None where there is nothing of the kind."""
-    if folder.is_symlink() or not folder.is_dir():
-        return "no folder"
-    listed = None
-    with suppress(FileNotFoundError, IsADirectoryError, UnicodeDecodeError, csv.Error):
-        listed = _listed(folder / LIST_NAME)
-    if listed is None:
-        return f"a folder without a list of figures, {LIST_NAME}"
-    other = first_beside(folder, listed)
-    return None if other is None else f"a folder that holds {plain(other)}, too"
+    found = unlisted(folder, LIST_NAME, _listed, "figures")
+    return None if found is None else plain(found)
 
 
-def _listed(path: Path) -> set[str] | None:
-    """The list of a folder's figures, and the files that it names; None: it is no such list."""
+def _listed(path: Path) -> list[str] | None:
+    """The files that the list of a folder's figures names; None: it is no such list."""
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.reader(file)
-        if tuple(next(reader, ())) != LIST_HEADS:
+        try:
+            if tuple(next(reader, ())) != LIST_HEADS:
+                return None
+            return [f"{row[0]}{ending}" for row in reader if row for ending in ENDINGS]
+        except csv.Error:
             return None
-        return {LIST_NAME, *(f"{row[0]}{ending}" for row in reader if row for ending in ENDINGS)}
 
 
 def write_figures(sources: Sources, folder: Path | str, *, overwrite: bool = False) -> list[FigureFile]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ngvae_tools.errors import OutputError
-from ngvae_tools.files import output_errors, write_text
+from ngvae_tools.files import refuse_foreign, write_text
 from ngvae_tools.reporting import comparison, facts, progress
 from ngvae_tools.reporting.analysis_page import analysis_texts
 from ngvae_tools.reporting.figures import correlation_heatmap, covariance_heatmap, loss_over_epochs, p_over_epochs
@@ -46,8 +46,6 @@ _START = b"""<!DOCTYPE html>
 """
 """How every page begins, and nothing else does."""
 
-_PAGE = "a page of a report"
-
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 _COUNTED = 6  # analyses whose counts fit in a title
@@ -62,29 +60,23 @@ def refuse_page(path: Path, *, overwrite: bool) -> None:
     Raises:
         OutputError: Something is there that may not be replaced.
     """
-    with output_errors(path):
-        if not path.exists():
-            return
-        found = _kind(path)
-    own = found == _PAGE
-    if own and overwrite:
-        return
-    raise OutputError(
-        f"{path} already exists",
-        expected="an unused name" + (", or a page of a report" if overwrite else ""),
-        found=found,
-        remedy=f"name a file in it, such as {path / 'report.html'}"
-        if path.is_dir()
-        else "name another place" + (", or pass --overwrite to replace it" if own else ""),
+    a_folder = os.path.isdir(path)  # noqa: PTH112 - finds no fault with names that are too long
+    refuse_foreign(
+        path,
+        _foreign,
+        overwrite=overwrite,
+        own="a page of a report",
+        allowed="a page of a report",
+        remedy=f"name a file in it, such as {path / 'report.html'}" if a_folder else "name another place",
     )
 
 
-def _kind(path: Path) -> str:
-    """What lies at a place, in words."""
+def _foreign(path: Path) -> str | None:
+    """What lies at a place that no report wrote, in words; None where it is a page of one."""
     if not path.is_file():
         return "a folder" if path.is_dir() else "no file"
     with path.open("rb") as file:
-        return _PAGE if file.read(len(_START)) == _START else "a file that is no page of a report"
+        return None if file.read(len(_START)) == _START else "a file that is no page of a report"
 
 
 def write_html(sources: Sources, path: Path | str) -> Path:
@@ -116,25 +108,25 @@ def page(sources: Sources) -> str:
     template = environment.get_template(TEMPLATE)
     view = _view(sources)
     shown = [named for named in sources.analyses if named.pictures]
-    bare = template.render(view)
+    text = template.render(view)
     for what, leave_out in (("the figures of each analysis", _own_figures), ("the heat maps", _heat_maps)):
-        if len(bare.encode()) > LIMIT - _LEAST * len(shown):
+        if len(text.encode()) > LIMIT - _LEAST * len(shown):
             leave_out(view)
             why = f"To keep this page small, {what} are left out: report --figures DIR writes them as files."
             view["left_out"].append(why)
-            bare = template.render(view)
+            text = template.render(view)
     if shown:
         # What is left for images is known once everything else is there.
-        share = (LIMIT - len(bare.encode()) - len(view["full_script"])) // len(shown)
+        share = (LIMIT - len(text.encode()) - len(view["full_script"])) // len(shown)
         for named, texts in zip(sources.analyses, view["analyses"], strict=True):
             if named.pictures:
                 texts["pictures"] = picture_view(named.record, named.pictures, share)
         view |= _scripted(view["full_script"])
-        bare = template.render(view)
-    if larger := size_note(len(bare.encode())):
+        text = template.render(view)
+    if larger := size_note(len(text.encode())):
         view["left_out"].append(larger)
-        return template.render(view)
-    return bare
+        text = template.render(view)
+    return text
 
 
 def size_note(size: int) -> str:

@@ -5,22 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ngvae_tools.errors import OutputError, RecordError
-from ngvae_tools.files import (
-    deferring_errors,
-    first_beside,
-    output_errors,
-    refuse_existing,
-    replacing,
-    replacing_folder,
-)
+from ngvae_tools.errors import RecordError
+from ngvae_tools.files import deferring_errors, refuse_foreign, replacing, replacing_folder, unlisted
 
 HDF5_ENDINGS = (".h5", ".hdf5")
 
@@ -143,46 +135,19 @@ def refuse_images(path: Path, *, overwrite: bool) -> None:
     Raises:
         OutputError: Something is there that may not be replaced.
     """
-    with output_errors(path):
-        if not path.exists() and not path.is_symlink():
-            return
-        found = _foreign(path)
-    if overwrite and found is None:
-        return
-    raise OutputError(
-        f"{path} already exists",
-        expected="an unused name" + (", or a folder that holds only images of reconstruct" if overwrite else ""),
-        found=found or "a folder of images",
-        remedy="name another place" + ("" if found else ", or pass --overwrite to replace it"),
+    refuse_foreign(
+        path,
+        lambda there: unlisted(there, LIST_NAME, _listed, "the images that reconstruct wrote"),
+        overwrite=overwrite,
+        own="a folder of images",
+        allowed="a folder that holds only images of reconstruct",
     )
 
 
-def refuse_hdf5(path: Path, *, overwrite: bool) -> None:
-    """Refuse a place where something is; with `overwrite`, all but a file.
-
-    Raises:
-        OutputError: Something is there that may not be replaced.
-    """
-    with output_errors(path):
-        in_the_way = path.is_dir()
-    if in_the_way:
-        raise OutputError(f"{path} already exists", expected="a file", found="a folder", remedy="name another place")
-    refuse_existing(path, overwrite=overwrite, found="a file")
-
-
-def _foreign(folder: Path) -> str | None:
-    """What there is that `write_folder` did not write; None where there is nothing of the kind."""
-    if folder.is_symlink() or not folder.is_dir():
-        return "no folder"
-    listed = None
-    with suppress(FileNotFoundError, IsADirectoryError, ValueError):
-        lines = (folder / LIST_NAME).read_text(encoding="ascii").splitlines()
-        if lines[:1] == [LIST_HEAD]:
-            listed = {LIST_NAME, *(str(json.loads(line)) for line in lines[1:])}
-    if listed is None:
-        return f"a folder without a list of the images that reconstruct wrote, {LIST_NAME}"
-    other = first_beside(folder, listed)
-    return None if other is None else f"a folder that holds {other}, too"
+def _listed(path: Path) -> list[str] | None:
+    """The images that a list names; None: it is no such list."""
+    lines = path.read_text(encoding="ascii").splitlines()
+    return [str(json.loads(line)) for line in lines[1:]] if lines[:1] == [LIST_HEAD] else None
 
 
 def _regrouped(blocks: Blocks, rows: int) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[Any]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from ngvae_tools.datasets import ImageDataset
 from ngvae_tools.datasets.base import evenly_spaced
 from ngvae_tools.datasets.places import place_of
 from ngvae_tools.errors import ContractError, OptionError, RecordError
-from ngvae_tools.files import refuse_replacing
+from ngvae_tools.files import refuse_existing, refuse_replacing
 from ngvae_tools.inference.decoder import DecoderSession
 from ngvae_tools.latents.reader import LatentFile, open_latents
 from ngvae_tools.record import Reconstruction, finite_or_none
@@ -28,7 +29,6 @@ from ngvae_tools.workflows.decoding import OR_ANY, Decoding, open_decoding
 from ngvae_tools.workflows.image_files import (
     HDF5_ENDINGS,
     PNG_CHANNELS,
-    refuse_hdf5,
     refuse_images,
     write_folder,
     write_hdf5,
@@ -41,29 +41,8 @@ from ngvae_tools.workflows.truncation import SAMPLE_BYTES, read_images, scale_of
 COMPARED = 256
 """Images whose quality is measured unless asked otherwise."""
 
-OTHER_ENDINGS = frozenset(
-    [
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".gif",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".webp",
-        ".mp4",
-        ".npy",
-        ".npz",
-        ".parquet",
-        ".tar",
-        ".zip",
-        ".gz",
-        ".txt",
-        ".csv",
-        ".json",
-        ".html",
-        ".pdf",
-    ]
+OTHER_ENDING = re.compile(
+    r"\.(png|jpe?g|gif|bmp|tiff?|webp|mp4|np[yz]|parquet|tar|zip|gz|txt|csv|json|html|pdf)", re.IGNORECASE
 )
 """Of names that nobody gives a folder."""
 
@@ -162,7 +141,7 @@ def reconstruct(
     )
     refuse_replacing(place, latents, decoder, *(each for each in (data, encoder) if each is not None))
     if as_hdf5:
-        refuse_hdf5(place, overwrite=overwrite)
+        refuse_existing(place, overwrite=overwrite, found="a file")
     else:
         refuse_images(place, overwrite=overwrite)
     with open_latents(latents) as file:
@@ -349,7 +328,7 @@ def _indices(file: LatentFile, dataset: ImageDataset, rows: npt.NDArray[np.int64
 def _check_options(
     place: Path, *, rows: object, ids: object, data: object, encoder: object, compare: int, as_float: bool, hdf5: bool
 ) -> None:
-    if place.suffix.lower() in OTHER_ENDINGS:
+    if OTHER_ENDING.fullmatch(place.suffix):
         raise OptionError(
             f"the images cannot be written to {place}",
             expected=f"a name that ends in {' or '.join(HDF5_ENDINGS)}, or that of a folder for PNGs",
