@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from ngvae_tools.errors import ContractError, MissingDependencyError
+from ngvae_tools.files import sha256_of
 from ngvae_tools.latents.reader import LatentFile
 from ngvae_tools.record import AnalysisRecord
 from ngvae_tools.reporting.words import plain
@@ -61,7 +61,6 @@ def _in_run_of(record: AnalysisRecord) -> bool:
     if not (is_there(encoder) and is_there(config) and is_run_config(config)):
         return False
     try:
-        with encoder.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest() == record.model.sha256
+        return sha256_of(encoder) == record.model.sha256
     except OSError:
         return False

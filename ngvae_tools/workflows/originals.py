@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ngvae_tools.datasets import ImageDataset, open_dataset
 from ngvae_tools.datasets.base import BY_PATH
-from ngvae_tools.datasets.places import Place
+from ngvae_tools.datasets.places import Place, place_of
 from ngvae_tools.errors import DatasetError, NgvaeToolsError
 from ngvae_tools.latents.header import DataSource
 from ngvae_tools.latents.reader import LatentFile
@@ -110,6 +110,16 @@ def is_there(place: Place) -> bool:
         return isinstance(place, Path) and (place.is_dir() or place.is_file())
     except OSError:
         return False
+
+
+def places_of(file: LatentFile, named: str | os.PathLike[str] | None = None) -> list[list[Place]]:
+    """Where the data set of each source of a latent file may be: where it is named, then where the file says.
+
+    The word of a file is followed on this machine alone, not to a URL.
+    """
+    first = [] if named is None else [place_of(named)]
+    said = (place_of(source.path) for source in file.header.origin.sources)
+    return [[*first, *([place] if is_there(place) else [])] for place in said]
 
 
 class Originals:

@@ -32,7 +32,7 @@ from ngvae_tools.workflows.decoder_file import decoder_of_record
 from ngvae_tools.workflows.decoding import OR_ANALYSE, Decoding, open_decoding
 from ngvae_tools.workflows.latent_map import POINTS, Method, colourings, umap_points, units_of
 from ngvae_tools.workflows.opening import scale_in
-from ngvae_tools.workflows.originals import Originals, identifiers_at, is_there, labels_at
+from ngvae_tools.workflows.originals import Originals, identifiers_at, labels_at, places_of
 from ngvae_tools.workflows.shown_images import FRAME, ShownImages
 from ngvae_tools.workflows.thumbnails import Bytes
 from ngvae_tools.workflows.traversals import SHARES, posterior_span, ranges, traversal, uninformative, whole_latents
@@ -276,22 +276,22 @@ class _Gatherer:
         self, data: str | os.PathLike[str] | None, stack: ExitStack
     ) -> tuple[Originals | None, NgvaeToolsError | None]:
         """The images, and why not those of the data set that was named."""
-        sources, named = self._origin.sources, [] if data is None else [place_of(data)]
+        sources, named = self._origin.sources, None if data is None else place_of(data)
         remote = [source.path for source in sources if not isinstance(place_of(source.path), Path)]
         if remote and data is None:
             # A report of somebody else's analysis must not make this machine ask around.
             self._without_data(f"they lie at {plain(remote[0])}, which is fetched only when it is named")
-        places = [[*named, *(place for place in [place_of(source.path)] if is_there(place))] for source in sources]
+        places = places_of(self._file, data)
         try:
             originals = stack.enter_context(Originals(self._file, places))
         except RecordError as error:
             self._without_data(plain(error))
-            return None, error if named else None
+            return None, None if named is None else error
         if (lacking := len(self._file) - originals.rows) > 0 and not remote:
             of_some = f" of {lacking:,} of the {len(self._file):,} images" if originals else ""
             gone = next((source.path for source, tried in zip(sources, places, strict=True) if not tried), "it")
             self._without_data(plain(originals.why) or f"{plain(gone)} is not there", of_some)
-        return originals, originals.refusal(named[0]) if named else None
+        return originals, None if named is None else originals.refusal(named)
 
     def _without_data(self, why: str, of_some: str = "") -> None:
         self._notes.append(

@@ -34,7 +34,7 @@ from ngvae_tools.workflows.image_files import (
     write_hdf5,
 )
 from ngvae_tools.workflows.opening import fit_floats, open_images
-from ngvae_tools.workflows.originals import Originals, check_data, index_in, is_there
+from ngvae_tools.workflows.originals import Originals, check_data, index_in, places_of
 from ngvae_tools.workflows.preprocessing import Preprocessing, check_encoder
 from ngvae_tools.workflows.truncation import SAMPLE_BYTES, read_images, scale_of
 
@@ -231,10 +231,8 @@ def _rows_of(
 
 def _originals(file: LatentFile, data: str | os.PathLike[str] | None) -> AbstractContextManager[Originals | None]:
     """The images of a latent file, as many as are at hand: where they are named, or where the file says."""
-    named = [] if data is None else [place_of(data)]
-    said = [place_of(source.path) for source in file.header.origin.sources]
     try:
-        return Originals(file, [[*named, *([place] if is_there(place) else [])] for place in said])
+        return Originals(file, places_of(file, data))
     except RecordError:
         return nullcontext()
 

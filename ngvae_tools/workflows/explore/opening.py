@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ngvae_tools.datasets.places import Place, place_of
+from ngvae_tools.datasets.places import place_of
 from ngvae_tools.errors import NgvaeToolsError, OptionError
 from ngvae_tools.latents.reader import LatentFile, open_latents
 from ngvae_tools.record import FILE_NAME, AnalysisRecord
@@ -19,7 +19,7 @@ from ngvae_tools.workflows.decoding import OR_ANY, Decoding, open_decoding
 from ngvae_tools.workflows.explore.explorer import Explorer
 from ngvae_tools.workflows.image_encoder import ImageEncoder
 from ngvae_tools.workflows.latent_sample import check_latents
-from ngvae_tools.workflows.originals import Originals, is_there
+from ngvae_tools.workflows.originals import Originals, is_there, places_of
 
 PathLike = str | os.PathLike[str]
 
@@ -115,18 +115,14 @@ def _encoder_of(
 
 
 def _originals_of(file: LatentFile, named: PathLike | None, stack: ExitStack, notes: list[str]) -> Originals | None:
-    first: list[Place] = [] if named is None else [place_of(named)]
-    # A URL is not followed on the word of a file.
-    said = [Path(source.path) for source in file.header.origin.sources]
-    places = [[*first, *([path] if is_there(path) else [])] for path in said]
     try:
-        originals = stack.enter_context(Originals(file, places))
+        originals = stack.enter_context(Originals(file, places_of(file, named)))
     except NgvaeToolsError as error:
         if named is not None:
             raise
         notes.append(f"Originals are not shown: {error}")
         return None
-    for refused in filter(None, map(originals.refusal, first)):
+    if named is not None and (refused := originals.refusal(place_of(named))) is not None:
         raise refused
     if not originals:
         notes.append(f"Originals are not shown: {originals.why or 'the data set is not at hand; pass --data.'}")
