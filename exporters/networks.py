@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from exporters.export import ExportReport, export_sample_decoder, export_sample_
 from ngvae_tools.contract import InputScale, ModelMetadata, Resize
 from ngvae_tools.training.broadcast import BroadcastDecoder
 from ngvae_tools.training.coordinates import CoordConv
-from ngvae_tools.training.model import VariationalAutoencoder
+from ngvae_tools.training.model import VariationalAutoencoder, weights_sha256
 from ngvae_tools.training.networks import Decoder, Encoder
 from ngvae_tools.training.objectives import Objective
 
@@ -73,15 +72,6 @@ def export_model(
         reference=_ImageDecoder(model.decode),
     )
     return encoder, decoder
-
-
-def weights_sha256(model: nn.Module) -> str:
-    """SHA-256 of a model's parameters and buffers and of their names; the model is on the CPU."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode() + b"\0")
-        digest.update(value.detach().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def fold_scale(encoder: Encoder, sample_type: str) -> Encoder:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
 import time
@@ -32,7 +31,7 @@ from ngvae_tools.training.devices import training_device
 from ngvae_tools.training.distributed import Ranks
 from ngvae_tools.training.divergence import DivergenceWatch
 from ngvae_tools.training.evaluation import evaluate, on_device
-from ngvae_tools.training.model import BatchParts, VariationalAutoencoder
+from ngvae_tools.training.model import BatchParts, VariationalAutoencoder, weights_sha256
 from ngvae_tools.training.precision import check_precision
 from ngvae_tools.training.schedule import PlateauSchedule
 
@@ -324,10 +323,7 @@ class Trainer:
     def _check_equal(self, epoch: int) -> None:
         if self.ranks.world == 1:
             return
-        digest = hashlib.sha256()
-        for values in self.model.state_dict().values():
-            digest.update(values.detach().cpu().numpy().tobytes())
-        if len(set(self.ranks.gather(digest.hexdigest()))) > 1:
+        if len(set(self.ranks.gather(weights_sha256(self.model)))) > 1:
             raise ProcessesError(
                 f"the processes' models differ after epoch {epoch}",
                 expected=f"the same weights in all {self.ranks.world} processes",

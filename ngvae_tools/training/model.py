@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 
@@ -161,3 +162,12 @@ class VariationalAutoencoder(nn.Module):
         if self.control_variate:
             nll = nll - (nll.sum() - nll) / max(len(nll) - 1, 1)
         return self.loss(parts) + (nll * parts.noise_log_density).mean()
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """SHA-256 of a model's parameters and buffers and of their names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode() + b"\0")
+        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

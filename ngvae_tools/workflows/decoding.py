@@ -107,15 +107,14 @@ def open_decoding(
         return _by_training(Decoding(session, origin, kept_only), file, otherwise, any_decoder=any_decoder)
     if session.sha256 == origin.decoder_sha256:
         return Decoding(session, origin, kept_only)
-    if not any_decoder:
-        raise ContractError(
-            f"the decoder {path} is not the one that the latent file {file.path} was written for",
-            expected=f"a decoder with SHA-256 {origin.decoder_sha256[:12]}...",
-            found=f"{session.sha256[:12]}...",
-            remedy=f"name that decoder{otherwise}",
-        )
+    refusal = ContractError(
+        f"the decoder {path} is not the one that the latent file {file.path} was written for",
+        expected=f"a decoder with SHA-256 {origin.decoder_sha256[:12]}...",
+        found=f"{session.sha256[:12]}...",
+        remedy=f"name that decoder{otherwise}",
+    )
     note = "The decoder is another than the one that the latent file was written for, as --any-decoder allows."
-    return Decoding(session, origin, kept_only, notes=(note,))
+    return _another(Decoding(session, origin, kept_only), refusal, note, any_decoder=any_decoder)
 
 
 def _by_training(decoding: Decoding, file: LatentFile, otherwise: str, *, any_decoder: bool) -> Decoding:
@@ -129,14 +128,20 @@ def _by_training(decoding: Decoding, file: LatentFile, otherwise: str, *, any_de
     apart = [name for name in ("data", "weights") if name in own and theirs.get(name, own[name]) != own[name]]
     if not apart:
         return decoding if "weights" in own and "weights" in theirs else replace(decoding, known=False)
-    if not any_decoder:
-        name = apart[0]
-        what = {"data": "data with the fingerprint", "weights": "a model whose weights have the SHA-256"}[name]
-        raise ContractError(
-            f"the decoder {session.path} was not trained together with the encoder of {file.path}",
-            expected=f"{what} {theirs[name][:12]}..., as the encoder says",
-            found=f"{own[name][:12]}...",
-            remedy=f"name the decoder that was{otherwise}",
-        )
+    name = apart[0]
+    what = {"data": "data with the fingerprint", "weights": "a model whose weights have the SHA-256"}[name]
+    refusal = ContractError(
+        f"the decoder {session.path} was not trained together with the encoder of {file.path}",
+        expected=f"{what} {theirs[name][:12]}..., as the encoder says",
+        found=f"{own[name][:12]}...",
+        remedy=f"name the decoder that was{otherwise}",
+    )
     note = "The decoder says that it was not trained together with the encoder, as --any-decoder allows."
+    return _another(decoding, refusal, note, any_decoder=any_decoder)
+
+
+def _another(decoding: Decoding, refusal: ContractError, note: str, *, any_decoder: bool) -> Decoding:
+    """A decoder that does not belong to the latents: refused, or taken with a note."""
+    if not any_decoder:
+        raise refusal
     return replace(decoding, notes=(note,))

@@ -12,7 +12,8 @@ from ngvae_tools import sweep_record
 from ngvae_tools.errors import OptionError
 from ngvae_tools.files import real_path, refuse_replacing
 from ngvae_tools.record import FILE_NAME
-from ngvae_tools.reporting.sources import NamedAnalysis, Sources, find_sources, open_sources
+from ngvae_tools.reporting.sources import Sources, find_sources, open_sources
+from ngvae_tools.workflows.beside import stale
 from ngvae_tools.workflows.run_folder import RUN_FILES
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def report(
     if html is not None and figures is not None:
         _refuse_together(html, figures)
     found = open_sources([Path(source) for source in sources]) if sources else find_sources(Path())
-    found = dataclasses.replace(found, analyses=tuple(map(_with_stale, found.analyses)))
+    checked = tuple(dataclasses.replace(named, stale=stale(named)) for named in found.analyses)
+    found = dataclasses.replace(found, analyses=checked)
     for output in (html, figures):
         if output is not None:
             refuse_replacing(Path(output), *_inputs(found), *(each for each in (data, decoder) if each is not None))
@@ -88,12 +90,6 @@ def report(
 
         write_figures(found, Path(figures), overwrite=overwrite)
     return found
-
-
-def _with_stale(named: NamedAnalysis) -> NamedAnalysis:
-    from ngvae_tools.workflows.beside import stale
-
-    return dataclasses.replace(named, stale=stale(named))
 
 
 def _refuse_together(html: str | os.PathLike[str], figures: str | os.PathLike[str]) -> None:

@@ -7,13 +7,13 @@ import onnx
 import pytest
 import torch
 
-from exporters.networks import export_model, fold_latents, fold_scale, weights_sha256
+from exporters.networks import export_model, fold_latents, fold_scale
 from exporters.prune import prune_decoder, prune_encoder
 from ngvae_tools.contract import InputScale
 from ngvae_tools.inference.decoder import DecoderSession
 from ngvae_tools.inference.session import EncoderSession
 from ngvae_tools.training.config import TrainingConfig
-from ngvae_tools.training.model import VariationalAutoencoder
+from ngvae_tools.training.model import VariationalAutoencoder, weights_sha256
 
 SHAPE = (16, 32, 3)
 K = 4
