@@ -184,10 +184,10 @@ class TestSelectLatents:
         assert [json.loads(line)["id"] for line in lines] == ["00001.png", "00004.png"]
 
     @pytest.mark.slow
-    def test_training_with_a_rejected_image_gives_exit_code_3(self, commands, as_pngs, tmp_path):
+    def test_training_with_a_rejected_image_gives_exit_code_3(self, command_line, as_pngs, tmp_path):
         folder = as_pngs(tmp_path / "d", np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), dtype=np.uint8))
         (folder / "00004.png").write_bytes(b"broken")
-        found = commands("train", folder, "-o", "run", "--epochs", "1", "--latent-dim", "2")
+        found = command_line("train", folder, "-o", "run", "--epochs", "1", "--latent-dim", "2")
         assert found.returncode == 3, found.stderr
         assert "1 image could not be used, such as 00004.png" in found.stderr
         assert "no prior weights were learned" in found.stderr
