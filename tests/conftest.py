@@ -1,4 +1,6 @@
 import contextlib
+import functools
+import importlib.util
 import io
 import os
 import signal
@@ -67,7 +69,8 @@ class Commands:
 
     def __call__(self, *words):
         """Run to the end: exit code, stdout, stderr."""
-        out, err, argv = io.StringIO(), io.StringIO(), list(map(str, words))
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+        argv = list(map(str, words))
         with (
             contextlib.chdir(self.folder),
             contextlib.redirect_stdout(out),
@@ -80,7 +83,7 @@ class Commands:
             for name in _OF_THE_USER:
                 patch.delenv(name, raising=False)
             code = self._run(argv)
-        return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+        return subprocess.CompletedProcess(words, code, *(text.buffer.getvalue().decode() for text in (out, err)))
 
     def _run(self, argv):
         from ngvae_tools.cli import app, terminal
@@ -149,6 +152,19 @@ class Watch:
         return {name.partition(".")[0] for name in self._loaded.read_text().split()}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def operators_of_onnxscript():
+    """Read once a session: torch reads the source of all of them at each export, for half a second."""
+    name = "onnxscript._framework_apis.torch_2_11"
+    if importlib.util.find_spec(name) is None:
+        yield
+        return
+    exporting = importlib.import_module(name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporting, "get_torchlib_ops", functools.cache(exporting.get_torchlib_ops))
+        yield
+
+
 @pytest.fixture
 def command_line(tmp_path):
     return CommandLine(tmp_path)
@@ -157,6 +173,12 @@ def command_line(tmp_path):
 @pytest.fixture
 def commands(tmp_path):
     return Commands(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def commands_in():
+    """A function that makes the same for a folder."""
+    return Commands
 
 
 @pytest.fixture

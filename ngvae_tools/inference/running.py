@@ -44,6 +44,8 @@ class Model:
         onnxruntime = require_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        # A thread that waits sleeps: spinning takes the cores from whoever reads images meanwhile.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 4
         if share_bounded_memory():
             options.add_session_config_entry("session.use_env_allocators", "1")

@@ -87,13 +87,14 @@ class TestEncoder:
         assert (found.image_shape, found.sample_type, found.scale) == ((12, 16, 3), "uint8", InputScale())
         assert session.notes == []
 
-    # torch.compile loads modules of torch that torch itself has deprecated.
+    # torch.compile loads modules of torch that torch itself has deprecated; its own compiler takes half a minute.
     @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
-    def test_p_in_a_dict_of_a_compiled_network_and_another_range(self, tmp_path):
+    @pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+    def test_p_in_a_dict_of_a_compiled_network_and_another_range(self, tmp_path, backend):
         module = Convolutional(form=lambda mu, raw: {"p": raw.sigmoid(), "mu": mu})
         example = torch.rand(2, 3, 12, 16) * 2 - 1
         report = export_encoder(
-            torch.compile(module),
+            torch.compile(module, backend=backend),
             example,
             tmp_path / "e.onnx",
             family="normal-gamma-mixture",
