@@ -41,6 +41,7 @@ def command(
         terminal.show(render(drift, every=every))
     if output is not None:
         terminal.say(f"Wrote {output}.")
-    terminal.next("report", a, b)
+    if a != b:
+        terminal.next("report", a, b)
     if fail_if_different and drift.differs:
         raise typer.Exit(CONDITION_HOLDS)

@@ -66,28 +66,38 @@ def command(
         Literal["auto", "cpu", "cuda", "tensorrt"], typer.Option(help="Where to run the decoder.")
     ] = "auto",
     watched: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option("--watch", help="Show a training while it runs, until it ends or Ctrl-C.", metavar="RUN"),
     ] = None,
     every_seconds: Annotated[
-        float, typer.Option(help="With --watch: seconds between two looks at the run folder.", min=0.1)
-    ] = 1.0,
+        float | None,
+        typer.Option(help="With --watch: seconds between two looks at the run folder [default: 1].", min=0.1),
+    ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     log_file: LogFile = None,
 ) -> None:
     """Show one or several analyses side by side, and training runs."""
     terminal = Terminal(context, quiet=quiet, log_file=log_file)
-    if watched is not None:
-        if any((sources, html, figures, as_json, as_markdown, fail_if, every, samples, data, decoder)):
+    if watched:
+        if len(watched) > 1 or any(
+            (sources, html, figures, as_json, as_markdown, fail_if, every, samples, data, decoder)
+        ):
             raise OptionError(
                 "--watch shows one training and nothing else",
                 expected="no folders and no other form of report beside it",
-                found="some",
+                found=f"{len(watched)} runs to watch" if len(watched) > 1 else "some",
                 remedy="call report once more for those",
             )
-        watch(terminal, watched, every_seconds)
+        watch(terminal, watched[0], 1.0 if every_seconds is None else every_seconds)
         return
+    if every_seconds is not None:
+        raise OptionError(
+            "--every-seconds belongs to --watch",
+            expected="--watch RUN beside it",
+            found="none",
+            remedy="name the training to watch, or leave --every-seconds away",
+        )
     if as_json and as_markdown:
         raise OptionError(
             "--json and --markdown both print to stdout",

@@ -16,13 +16,13 @@ Rows = list[tuple[str, str]]
 
 
 def headline(record: AnalysisRecord) -> str:
-    """The answer in one line: how many dimensions carry information by the record's rule."""
+    """The answer in one line: how many dimensions are informative by the record's rule."""
     dim = record.model.latent_dim
     noun = "dimension" if dim == 1 else "dimensions"
     if record.selection.rule == rules.GIVEN:
         return f"{record.selection.count} of {dim} {noun} named beforehand"
-    verb = "carries" if dim == 1 else "carry"
-    return f"{record.selection.count} of {dim} {noun} {verb} information"
+    verb = "is" if dim == 1 else "are"
+    return f"{record.selection.count} of {dim} {noun} {verb} informative"
 
 
 def ordered(record: AnalysisRecord) -> list[DimensionStatistics]:

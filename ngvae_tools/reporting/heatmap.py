@@ -32,8 +32,9 @@ CAPTION = (
 
 CORRELATION_CAPTION = (
     "Correlation of the posterior means mu over the images: the covariance freed of how much each dimension varies, "
-    "so that weak dimensions are seen too. Cells of constant dimensions, which correlate with nothing, are left out. "
-    "One colour scale for all models. Triangles mark informative dimensions."
+    "so that weak dimensions are seen too. Cells of constant dimensions, which correlate with nothing, are left out, "
+    "and those of dimensions that are not informative are pale: their mu may hardly vary, and then its correlations "
+    "say little. One colour scale for all models. Triangles mark informative dimensions."
 )
 
 FACTOR_CAPTION = (
@@ -41,6 +42,8 @@ FACTOR_CAPTION = (
 )
 
 _PANEL = 3.15  # inches; two and their scale are as wide as a page
+
+_PALE = 0.25  # opacity
 
 _NUMBERED = 20  # dimensions whose cells are wide enough for a number
 
@@ -73,7 +76,8 @@ def covariance_drawing(records: Sequence[AnalysisRecord], names: Sequence[str] |
 
 def correlation_drawing(records: Sequence[AnalysisRecord], names: Sequence[str] | None = None) -> Drawing | None:
     """The figure of `correlation_heatmap`; its numbers have no value where a dimension is constant."""
-    return _drawing("correlation", "correlation", CORRELATION_CAPTION, _titled(records, names), correlation)
+    titled = _titled(records, names)
+    return _drawing("correlation", "correlation", CORRELATION_CAPTION, titled, correlation, pale=True)
 
 
 def scaled_covariance(record: AnalysisRecord) -> Array:
@@ -101,7 +105,7 @@ def _titled(records: Sequence[AnalysisRecord], names: Sequence[str] | None) -> T
 
 
 def _drawing(
-    name: str, shows: str, caption: str, shown: Titled, values: Callable[[AnalysisRecord], Array]
+    name: str, shows: str, caption: str, shown: Titled, values: Callable[[AnalysisRecord], Array], *, pale: bool = False
 ) -> Drawing | None:
     if not shown:
         return None
@@ -111,7 +115,7 @@ def _drawing(
         caption=caption,
         heads=("analysis", "dimension_a", "dimension_b", "covariance", shows.replace(" ", "_")),
         rows=lambda: (row for record, title in shown for row in _cells(record, title, values(record))),
-        draw=lambda: _heatmaps(shown, values),
+        draw=lambda: _heatmaps(shown, values, pale=pale),
     )
 
 
@@ -122,7 +126,7 @@ def _cells(record: AnalysisRecord, title: str, drawn: Array) -> Iterator[tuple[C
             yield title, a, b, value, None if np.isnan(drawn[a, b]) else float(drawn[a, b])
 
 
-def _heatmaps(shown: Titled, values: Callable[[AnalysisRecord], Array]) -> Figure:
+def _heatmaps(shown: Titled, values: Callable[[AnalysisRecord], Array], *, pale: bool) -> Figure:
     from matplotlib.figure import Figure
 
     columns = min(2, len(shown))
@@ -133,15 +137,17 @@ def _heatmaps(shown: Titled, values: Callable[[AnalysisRecord], Array]) -> Figur
         axes.remove()
     used = list(grid.flat[: len(shown)])
     for axes, (record, title) in zip(used, shown, strict=True):
-        image = _panel(axes, values(record), record.selection.indices, title)
+        image = _panel(axes, values(record), record.selection.indices, title, pale=pale)
     bar = figure.colorbar(image, ax=used, shrink=0.8 / lines if lines > 1 else 0.8, ticks=[-1, -0.5, 0, 0.5, 1])
     bar.outline.set_visible(False)
     return figure
 
 
-def _panel(axes: Axes, values: Array, chosen: Sequence[int], title: str) -> AxesImage:
+def _panel(axes: Axes, values: Array, chosen: Sequence[int], title: str, *, pale: bool) -> AxesImage:
     dim = len(values)
-    image = axes.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="none")
+    seen = np.isin(np.arange(dim), chosen) if pale else np.ones(dim, bool)
+    strength = np.where(np.logical_and.outer(seen, seen), 1.0, _PALE)
+    image = axes.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="none", alpha=strength)
     step = math.ceil(dim / 16)
     ticks = range(0, dim, step)
     axes.set_xticks(ticks)

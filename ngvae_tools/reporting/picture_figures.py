@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +117,7 @@ def _traversals_figure(rows: Sequence[Traversal]) -> Figure:
         for column, i in enumerate(_spread(len(row.values), across)):
             sheet.image(column, line, row.frames[i])
             sheet.below(column, line, _text(row.values[i], row.values))
-        sheet.beside(line, f"z {row.dimension}" if row.informative else f"({row.dimension})")
+        sheet.beside(line, f"z{row.dimension}" if row.informative else f"({row.dimension})")
     return sheet.figure
 
 
@@ -169,7 +170,7 @@ def _extremes_figure(found: Sequence[Extremes]) -> Figure:
         for column, (value, image) in [*enumerate(lows), *enumerate(highs, 2 * half - len(highs))]:
             sheet.image(column, line, image)
             sheet.below(column, line, _text(value, (*row.low_values, *row.high_values)))
-        sheet.beside(line, f"z {row.dimension}")
+        sheet.beside(line, f"z{row.dimension}")
     return sheet.figure
 
 
@@ -231,13 +232,22 @@ def _map(found: LatentMap) -> Drawing:
             f"The latents of {what}, each in units of {found.units}, brought to the plane by {found.method}; a panel a "
             "colouring." + ("" if found.explained is None else " At the axes, their shares of the variance.")
         ),
-        heads=("image", "x", "y", *(plain(colouring.name) for colouring in found.colourings)),
+        heads=_apart(["image", "map_x", "map_y", *(plain(colouring.name) for colouring in found.colourings)]),
         rows=lambda: (
             (plain(name), float(x), float(y), *(_known(colouring.values[i]) for colouring in found.colourings))
             for i, (name, (x, y)) in enumerate(zip(found.names, found.points, strict=True))
         ),
         draw=lambda: _map_figure(found),
     )
+
+
+def _apart(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of columns, of which equal ones get a number: factors may be called as they like."""
+    found: list[str] = []
+    for name in names:
+        numbered = (f"{name}_{i}" for i in itertools.count(2))
+        found.append(name if name not in found else next(other for other in numbered if other not in {*names, *found}))
+    return tuple(found)
 
 
 def _known(value: np.float64) -> float | None:

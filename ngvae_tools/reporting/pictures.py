@@ -81,7 +81,7 @@ class Colouring:
     """What the points of a map may be coloured by.
 
     Attributes:
-        name: Of the factor, or `z_3`.
+        name: Of the factor, or `z3`.
         categorical: Whether the values are codes of classes.
         values: One a point, shape (m,); NaN where it is not known.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from ngvae_tools.reporting.words import ABSENT, count, number, plural
+from ngvae_tools.reporting.words import ABSENT, count, number, plural, unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,15 +65,17 @@ def epoch_rows(run: NamedRun) -> Rows:
     epochs = run.record.epochs
     last = epochs[-1]
     total = sum(epoch.seconds for epoch in epochs)
+    summary = run.record.summary or {}
     return [
         ("Epoch", count(last.epoch)),
-        *([("Ended by", _END[end])] if (end := (run.record.summary or {}).get("ended_by")) in _END else []),
+        *([("Ended by", _END[end])] if (end := summary.get("ended_by")) in _END else []),
+        *([("Prior weights", unfinished(adapted))] if (adapted := summary.get("adapted", 1.0)) < 1 else []),
         ("Informative", f"{last.informative} of {len(last.posterior_variance)}"),
         ("Learning rate", f"{last.learning_rate:g}"),
         ("Seconds", f"{number(last.seconds, 1)} the last epoch, {number(total, 1)} in all"),
         *(
             (f"Export {name}", f"torch and onnxruntime differ by at most {export['max_abs_difference']:.1e}")
-            for name, export in (run.record.summary or {}).get("exports", {}).items()
+            for name, export in summary.get("exports", {}).items()
         ),
     ]
 

@@ -35,7 +35,7 @@ def stability_headline(stability: Stability) -> str:
     """The answer in a line: the counts, their mean and their range."""
     numbers = ", ".join(str(model.count) for model in stability.models)
     low, high = stability.count_range
-    spread = f"range {low} to {high}" if low != high else "the same in every model"
+    spread = f"range {low} to {high}" if low != high else "the same in every analysis"
     return f"Informative dimensions: {numbers}: mean {stability.count_mean:.1f}, {spread}"
 
 

@@ -25,7 +25,7 @@ def rows(record: AnalysisRecord) -> list[tuple[str, str]]:
     return [(label, text) for label, text in found if text]
 
 
-BIT_HEADS = ("dimension", "bits an image", "entropy, bits", "bits over entropy", "largest error", "mean squared error")
+BIT_HEADS = ("dimension", "bits an image", "entropy, bits", "times the entropy", "largest error", "mean squared error")
 
 RATIO_HEADS = ("an image as", "bytes an image", "times the latents", "times the latents and the decoder")
 

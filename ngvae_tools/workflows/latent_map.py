@@ -56,5 +56,5 @@ def colourings(file: LatentFile, labels: Array, values: Array) -> tuple[Colourin
     factors = file.header.factors
     return (
         *(Colouring(name, kind == "categorical", labels[:, k]) for k, (name, kind) in enumerate(factors)),
-        *(Colouring(f"z_{k}", False, values[:, at]) for at, k in enumerate(file.header.origin.dimensions)),
+        *(Colouring(f"z{k}", False, values[:, at]) for at, k in enumerate(file.header.origin.dimensions)),
     )

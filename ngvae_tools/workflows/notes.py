@@ -92,7 +92,7 @@ def _on_agreement(findings: Findings, rules: Sequence[Selection]) -> Iterator[st
     counts = ", ".join(f"{rule.rule} {rule.count}" for rule in judged)
     yield (
         f"The rules disagree on how many dimensions are informative: {counts}. Information says what a dimension "
-        "carries, select-latents --decoder what it is worth."
+        "carries, the error of decoded images without it (select-latents --decoder) what it is worth."
     )
     p, carried = by_name.get("p"), by_name.get("information")
     if p is None or carried is None:

@@ -391,7 +391,7 @@ class TestOtherCommands:
         assert found.returncode == 0
         assert found.stderr.endswith("Wrote report.html. Next: open it in a browser.\n")
         assert "no decoder is known" in " ".join(found.stderr.split())
-        assert re.fullmatch(r"out: \d of \d dimensions carry information\n", found.stdout)
+        assert re.fullmatch(r"out: \d of \d dimensions are informative\n", found.stdout)
         assert (tmp_path / "report.html").read_text().lower().startswith("<!doctype html>")
         assert commands("report", "out", "--json").stdout == (tmp_path / "out/selection.json").read_text()
 

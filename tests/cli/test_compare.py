@@ -33,7 +33,9 @@ def test_compare(folders):
     assert printed.stderr == ""
     assert json.loads(printed.stdout)["differs"]
 
-    assert folders("compare", "a", "a", "--fail-if-different").returncode == 0
+    assert "Next: ngvae-tools report a b\n" in found.stderr
+    same = folders("compare", "a", "a", "--fail-if-different")
+    assert (same.returncode, "Next" in same.stderr) == (0, False)
     again = folders("compare", "a", "b", "--output", "drift.json")
     assert (again.returncode, "--overwrite" in again.stderr) == (2, True)
     nothing = folders("compare", "a", "nowhere")

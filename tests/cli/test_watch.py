@@ -213,11 +213,20 @@ def test_what_is_no_training_is_refused(command_line, tmp_path, make, said):
     assert "Traceback" not in found.stderr
 
 
-@pytest.mark.parametrize("more", [["--json"], ["--markdown"], ["out"], ["--html", "x.html"], ["--fail-if", "knee > 1"]])
+@pytest.mark.parametrize(
+    "more",
+    [["--json"], ["--markdown"], ["out"], ["--html", "x.html"], ["--fail-if", "knee > 1"], ["--watch", "other"]],
+)
 def test_it_goes_alone(commands, more):
     found = commands("report", "--watch", "run", *more)
     assert (found.returncode, found.stdout) == (2, "")
     assert "--watch shows one training and nothing else" in found.stderr
+
+
+def test_seconds_between_two_looks_belong_to_it(commands):
+    found = commands("report", "out", "--every-seconds", "3")
+    assert (found.returncode, found.stdout) == (2, "")
+    assert "expected --watch RUN beside it" in found.stderr
 
 
 def test_looking_at_a_lock_does_not_keep_a_training_out(tmp_path):

@@ -97,4 +97,4 @@ def test_stability_in_words():
     assert stability_notes(found)[0] == r"[red]\x1b[31m\udcff note"
     alone = stability_of([("one", (0,)), ("two", (0,))], [], [])
     assert len(stability_tables(alone)) == 1
-    assert "the same in every model" in stability_headline(alone)
+    assert "the same in every analysis" in stability_headline(alone)

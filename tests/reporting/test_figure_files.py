@@ -15,7 +15,8 @@ from PIL import Image
 from ngvae_tools.analysis.stability import Match, ModelStability, PairStability, Stability
 from ngvae_tools.errors import OutputError
 from ngvae_tools.reporting.figure_files import ENDINGS, LIST_NAME, csv_of, figures_of, file_names, write_figures
-from ngvae_tools.reporting.heatmap import correlation, scaled_covariance
+from ngvae_tools.reporting.heatmap import correlation, correlation_drawing, covariance_drawing, scaled_covariance
+from ngvae_tools.reporting.picture_figures import picture_drawings
 from ngvae_tools.reporting.pictures import Colouring, Extremes, LatentMap, Pictures, Reconstructed, Traversal
 from ngvae_tools.reporting.sources import NamedSweep, Sources, open_sources
 
@@ -52,7 +53,7 @@ def pictures(rng, channels=3):
             (
                 Colouring("shape", categorical=True, values=shape),
                 Colouring("label", categorical=True, values=np.arange(POINTS, dtype=float)),
-                Colouring("z_3", categorical=False, values=rng.normal(size=POINTS)),
+                Colouring("z3", categorical=False, values=rng.normal(size=POINTS)),
                 Colouring("unknown", categorical=True, values=np.full(POINTS, np.nan)),
                 Colouring("huge", categorical=False, values=np.linspace(-1, 1, POINTS) * 1e308),
             ),
@@ -148,6 +149,22 @@ def test_numbers_of_the_matrices(folder, sources):
                 a, b = found["dimension_a"][i], found["dimension_b"][i]
                 assert found["covariance"][i] == named.record.covariance[a][b]
                 assert found[head][i] == drawn(named.record)[a, b]
+
+
+def test_columns_of_the_map_are_told_apart_whatever_factors_are_called():
+    found = pictures(np.random.default_rng(0)).map
+    names = ("x", "image", "map_y", "map_y_2", "x")
+    colourings = tuple(dataclasses.replace(found.colourings[0], name=name) for name in names)
+    (drawing,) = picture_drawings(Pictures(map=dataclasses.replace(found, colourings=colourings)))
+    assert drawing.heads == ("image", "map_x", "map_y", "x", "image_2", "map_y_3", "map_y_2", "x_2")
+
+
+def test_correlations_of_uninformative_dimensions_are_pale():
+    record = build.analysis()
+    seen = np.array(record.selection.informative)
+    for drawing, pale in ((correlation_drawing([record]), 0.25), (covariance_drawing([record]), 1.0)):
+        strength = drawing.draw().axes[0].images[0].get_alpha()
+        assert (strength == np.where(np.outer(seen, seen), 1.0, pale)).all()
 
 
 def test_numbers_of_the_dimensions(folder, sources):
@@ -249,7 +266,7 @@ def test_numbers_of_the_pictures(folder, sources):
     assert list(found["value"]) == [v for row in shown.extremes for v in (*row.low_values, *row.high_values)]
     assert found["image"] == ("a", "b", "c", "-d", "+e", "@f")
     found = table(folder, "x-b-map")
-    assert np.array_equal(np.transpose([found["x"], found["y"]]), shown.map.points)
+    assert np.array_equal(np.transpose([found["map_x"], found["map_y"]]), shown.map.points)
     for colouring in shown.map.colourings:
         assert np.array_equal(np.array(found[colouring.name], dtype=float), colouring.values, equal_nan=True)
 
@@ -353,7 +370,7 @@ def test_grey_images_and_a_map_of_one_point(tmp_path):
     point = LatentMap("UMAP", "its own standard deviation", np.zeros((1, 2)), None, ("a",), None, (), 1)
     sources = Sources((dataclasses.replace(named, pictures=dataclasses.replace(found, map=point)),))
     write_figures(sources, tmp_path / "figures")
-    assert table(tmp_path / "figures", "a-map") == {"image": ("a",), "x": (0.0,), "y": (0.0,)}
+    assert table(tmp_path / "figures", "a-map") == {"image": ("a",), "map_x": (0.0,), "map_y": (0.0,)}
 
 
 def test_only_a_reports_own_folder_is_replaced(tmp_path):

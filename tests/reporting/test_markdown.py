@@ -132,7 +132,7 @@ def test_ordinary_words_are_not_made_code():
 def test_numbers_are_the_records(alone):
     record = alone.analyses[0].record
     shown = markdown(alone)
-    assert shown.startswith("### 7 of 15 dimensions carry information: `selection`\n")
+    assert shown.startswith("### 7 of 15 dimensions are informative: `selection`\n")
     rows = [line.split(" | ") for line in shown.splitlines() if re.match(r"\| \d+ \|", line)]
     order = sorted(record.dimensions, key=lambda row: not row.informative)
     assert [(int(cells[0][2:]), cells[1]) for cells in rows] == [
@@ -149,7 +149,7 @@ def test_numbers_are_the_records(alone):
 
 def test_the_interval_of_the_count(tmp_path):
     found = open_sources([build.write_analysis(tmp_path / "a", build.analysis(full=True))])
-    assert "### 7 of 15 dimensions carry information (95 % interval 7 to 8): `a`" in markdown(found)
+    assert "### 7 of 15 dimensions are informative (95 % interval 7 to 8): `a`" in markdown(found)
 
 
 @pytest.mark.parametrize("dim", [1, 20, 21, 300])

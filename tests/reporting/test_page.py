@@ -81,7 +81,7 @@ def test_the_same_bytes_each_time(many, many_page, tmp_path):
 def test_numbers_are_the_records(alone):
     record = alone.analyses[0].record
     shown = page(alone)
-    assert "<h1>7 of 15 dimensions carry information</h1>" in shown
+    assert "<h1>7 of 15 dimensions are informative</h1>" in shown
     assert "its mean p is below 0.5" in shown
     assert f'<p class="kept">Dimensions {indices(record.selection.indices)}</p>' in shown
     for row in record.dimensions:
@@ -258,7 +258,7 @@ def test_undefined_numbers_and_why(many):
     shown = page(Sources((single,)))
     assert "<td>n/a</td>" in shown
     assert "decorrelation is not defined: it needs at least two dimensions." in shown
-    assert "1 of 1 dimension carries information" in shown
+    assert "1 of 1 dimension is informative" in shown
 
 
 def test_a_place_that_cannot_be_written(alone, tmp_path):

@@ -103,7 +103,7 @@ def test_the_order_is_that_of_the_readers_questions(text):
     sections = re.findall(r'<section id="([^"]+)"', text)
     assert sections == ["which-1", "does-1", "trust-1", "compare", "covariance", "stored-1", "provenance-1"]
     assert re.findall(r'<li><a href="#([^"]+)"', text) == [name for name in sections if name != "covariance"]
-    assert "an analysis is compared with them here" in text
+    assert "Other analyses are compared with this one here" in text
     assert text.index("<h1>") < text.index("All 7 rules name the same dimensions.") < text.index('id="which-1"')
 
 
@@ -251,7 +251,7 @@ def test_sheets(record):
 def test_colours_of_points():
     by_class = Colouring("shape", True, np.asarray([2.0, 0.0, np.nan, 5.0]))
     assert coded(by_class) == "10x2"
-    scale = Colouring("z_0", False, np.asarray([-1.0, 0.0, 1.0, np.nan]))
+    scale = Colouring("z0", False, np.asarray([-1.0, 0.0, 1.0, np.nan]))
     assert coded(scale) == f"{STEPS[0]}{STEPS[8]}{STEPS[-1]}x"
     huge = Colouring("h", False, np.asarray([-1.7, 0.0, 1.7, np.nan]) * 1e308)
     assert coded(huge) == coded(scale)

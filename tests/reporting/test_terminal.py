@@ -1,5 +1,6 @@
 import dataclasses
 import io
+import json
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from ngvae_tools.reporting import facts, known, sections, terminal
 from ngvae_tools.reporting.comparison import comparison_rows, comparison_table
 from ngvae_tools.reporting.histogram import blocks
 from ngvae_tools.reporting.html import page
+from ngvae_tools.reporting.progress import epoch_rows
 from ngvae_tools.reporting.sources import NamedRun, Sources, open_sources
 from ngvae_tools.reporting.words import folded, number, spread
 
@@ -296,14 +298,14 @@ def test_several_are_short_unless_every_is_asked_for(tmp_path):
     assert "Where the rules agree" not in few
     assert every.count("Where the rules agree") == 3
     for shown in (few, every):
-        assert shown.count("7 of 15 dimensions carry information") == shown.count("Intrinsic dimension") == 3
+        assert shown.count("7 of 15 dimensions are informative") == shown.count("Intrinsic dimension") == 3
     assert "Where the rules agree" in text(terminal.render(open_sources(folders[:1])))
 
 
 def test_headlines(many):
     shown = text(terminal.headlines(many)).splitlines()
     assert len(shown) == len(many.analyses) + len(many.runs)
-    assert "wide: 11 of 64 dimensions carry information" in shown
+    assert "wide: 11 of 64 dimensions are informative" in shown
     assert not any("\x1b" in line for line in shown)
 
 
@@ -335,6 +337,13 @@ def test_run_view(many):
         assert fragment in shown
     assert "p near 0 = informative" in shown
     assert "unfinished" in text(terminal.run_view(many.runs[1]))
+
+
+def test_a_training_that_ended_before_its_prior_weights_says_so(tmp_path):
+    folder = build.write_run(tmp_path)
+    (folder / "summary.json").write_text(json.dumps({"adapted": 0.367}))
+    (run,) = open_sources([folder]).runs
+    assert "36 % of the change to learned prior weights" in dict(epoch_rows(run))["Prior weights"]
 
 
 def test_a_run_without_epochs(tmp_path):

@@ -538,7 +538,7 @@ class TestKindsOfLatents:
             first, *others = server.ask("about")[1]["map"]["colourings"]
         assert (first["name"], first["categorical"]) == ("shape", True)
         assert first["values"][:6] == [0, 1, 2, 0, None, 2]
-        assert [colouring["name"] for colouring in others] == ["z_1", "z_3"]
+        assert [colouring["name"] for colouring in others] == ["z1", "z3"]
 
     def test_names_that_are_no_text(self, spread):
         names = np.array([b"a\n.png", b"caf\xe9.png", b"z" * 300])

@@ -416,7 +416,7 @@ class TestParts:
         assert commands(*words, "--shard", "2/2", "-o", "two", "--workers", "2").returncode == 0
         found = commands("merge", "two", "encoder-d-1-of-2", "--output", "out")
         assert found.returncode == 0, found.stderr
-        assert "dimensions carry information" in found.stdout
+        assert "dimensions are informative" in found.stdout
         same_result(tmp_path / "out", whole / "out")
         for shard in ("3/2", "0/2", "1", "a/b"):
             found = commands(*words, "--shard", shard)

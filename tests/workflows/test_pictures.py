@@ -199,11 +199,11 @@ def test_the_map_can_be_coloured_by_factors_and_dimensions(pictures, out):
     with h5py.File(SPRITES) as file:
         labels = {name.decode() if isinstance(name, bytes) else name for name in file["labels"].attrs["names"]}
     found = {each.name: each for each in pictures.map.colourings}
-    assert set(found) == labels | {f"z_{k}" for k in origin.dimensions}
+    assert set(found) == labels | {f"z{k}" for k in origin.dimensions}
     assert found["shape"].categorical
     assert not found["x"].categorical
     for k, column in zip(origin.dimensions, values.T, strict=True):
-        np.testing.assert_array_equal(found[f"z_{k}"].values, column)
+        np.testing.assert_array_equal(found[f"z{k}"].values, column)
 
 
 def test_the_same_input_gives_the_same_pictures(pictures, out, tmp_path):
