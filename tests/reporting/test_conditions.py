@@ -209,14 +209,12 @@ def test_readme_lists_every_name_with_its_meaning():
     assert {name: rows.get(name) for name in MEANINGS} == MEANINGS
 
 
-def test_command_line(command_line, tmp_path):
+def test_command_line(commands, tmp_path):
     build.write_analysis(tmp_path / "out", build.analysis(15, 7, full=True))
-    found = command_line("report", "out", "--fail-if", "informative > 10", "--fail-if", "rejected > 0")
+    found = commands("report", "out", "--fail-if", "informative > 10", "--fail-if", "rejected > 0")
     assert (found.returncode, found.stderr) == (0, "Next: ngvae-tools report out --html report.html\n")
     for option, written in (("--json", (tmp_path / "out/selection.json").read_text()), ("--markdown", "### 7 of 15")):
-        found = command_line(
-            "report", "out", option, "-q", "--html", f"page{option}.html", "--fail-if", "informative>6"
-        )
+        found = commands("report", "out", option, "-q", "--html", f"page{option}.html", "--fail-if", "informative>6")
         assert found.returncode == 5
         assert found.stdout.startswith(written)
         assert (tmp_path / f"page{option}.html").read_text().endswith("</html>\n")
@@ -224,7 +222,7 @@ def test_command_line(command_line, tmp_path):
             "Error: a condition of --fail-if holds or cannot be checked: expected none, found informative>6 holds for "
             "out, where informative is 7; everything asked for was written all the same.\n"
         )
-    found = command_line("report", "out", "--html", "never.html", "--fail-if", "informativ > 10")
+    found = commands("report", "out", "--html", "never.html", "--fail-if", "informativ > 10")
     assert found.returncode == 2
     assert not (tmp_path / "never.html").exists()
     assert open_sources([tmp_path / "out"]).analyses[0].record.selection.count == 7

@@ -77,9 +77,9 @@ def long_run(tmp_path_factory):
     """Data that take some seconds, some images of each shard rejected, and the result of one run."""
     folder = tmp_path_factory.mktemp("long")
     with h5py.File(folder / "d.h5", "w") as file:
-        shape = (100_000, *SHAPE)
+        shape = (50_000, *SHAPE)
         images = file.create_dataset("images", shape, np.uint8, chunks=(1024, *SHAPE), compression="gzip")
-        for start in range(0, 100_000, 10 * 1024):
+        for start in range(0, 50_000, 10 * 1024):
             images[start : start + 1024] = images_of(1024, SHAPE, seed=start)
             images[start + 5, -1, -1, -1] = 255
     Linear(8, SHAPE).save(folder / "encoder.onnx", nan_where_white=True)

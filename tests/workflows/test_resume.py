@@ -96,6 +96,7 @@ class TestResume:
         assert run.config["options"]["latent_dim"] == 2
         assert "previous" not in names(cut_run)
 
+    @pytest.mark.slow
     def test_a_run_without_a_checkpoint_starts_anew(self, whole, cut_run, sprites):
         (cut_run / "checkpoint.pt").unlink()
         train(sprites, cut_run, **OPTIONS)
@@ -136,16 +137,6 @@ class TestResume:
 
 
 class TestFilesOfOthers:
-    def test_what_a_user_keeps_in_the_folder_stays(self, sprites, tmp_path):
-        run = tmp_path / "run"
-        (run / "previous").mkdir(parents=True)
-        (run / "previous" / "thesis.txt").write_text("mine")
-        (run / "lock").write_text("mine")
-        train(sprites, run, **OPTIONS)
-        train(sprites, run, overwrite=True, **OPTIONS)
-        assert (run / "previous" / "thesis.txt").read_text() == (run / "lock").read_text() == "mine"
-        assert names(run / "previous") == ["thesis.txt"]
-
     @pytest.mark.parametrize("overwrite", [False, True])
     @pytest.mark.parametrize("text", ['{"my": "model"}', "[1]", "no json"])
     def test_a_config_of_something_else_is_never_replaced(self, sprites, tmp_path, text, overwrite):

@@ -37,7 +37,7 @@ def small(tmp_path_factory):
 @pytest.fixture(scope="module")
 def swept(small, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweeps") / "SWEEP"
-    return folder, sweep(small, folder, sigmas=[0.4, 0.1], restarts=2, workers=2, **OPTIONS)
+    return folder, sweep(small, folder, sigmas=[0.4, 0.1], restarts=1, workers=2, **OPTIONS)
 
 
 class TestSweep:
@@ -52,8 +52,7 @@ class TestSweep:
         folder, record = swept
         assert [level.sigma for level in record.levels] == [0.1, 0.4]
         for level in record.levels:
-            assert [trial.seed for trial in level.trials] == [0, 1]
-            assert level.kept.loss == min(trial.loss for trial in level.trials)
+            assert [trial.seed for trial in level.trials] == [0]
             for trial in level.trials:
                 run = ngvae_tools.workflows.cells.RunRecord.read(folder / "cells" / trial.cell / "run")
                 held_out = run.epochs[-1].held_out
@@ -80,8 +79,13 @@ class TestSweep:
             assert level.count("relevance") == relevance["count"] > 0
             assert list(level.kept.informative) == relevance["relevant"]
 
-    def test_restarts_share_their_split_and_differ_in_their_start(self, swept):
-        folder, record = swept
+    @pytest.mark.slow
+    def test_restarts_share_their_split_and_differ_in_their_start(self, swept, small, tmp_path):
+        folder = shutil.copytree(swept[0], tmp_path / "SWEEP")
+        record = sweep(small, folder, sigmas=[0.1, 0.4], restarts=2, workers=2, overwrite=True, **OPTIONS)
+        for level in record.levels:
+            assert [trial.seed for trial in level.trials] == [0, 1]
+            assert level.kept.loss == min(trial.loss for trial in level.trials)
         one, two = (folder / "cells" / trial.cell / "run" for trial in record.levels[0].trials)
         options = [json.loads((run / "config.json").read_text())["options"] for run in (one, two)]
         assert [o["data_seed"] for o in options] == [0, 0]
@@ -91,13 +95,13 @@ class TestSweep:
         folder, _ = swept
         before = (folder / FILE_NAME).read_bytes()
         with pytest.raises(OutputError, match="--overwrite"):
-            sweep(small, folder, sigmas=[0.1, 0.4], **OPTIONS)
+            sweep(small, folder, sigmas=[0.1, 0.4], restarts=1, **OPTIONS)
         assert (folder / FILE_NAME).read_bytes() == before
 
     def test_overwriting_keeps_trainings_that_would_be_the_same(self, swept, small):
         folder, record = swept
         plans = []
-        again = sweep(small, folder, sigmas=[0.1, 0.4], overwrite=True, on_plan=plans.append, **OPTIONS)
+        again = sweep(small, folder, sigmas=[0.1, 0.4], restarts=1, overwrite=True, on_plan=plans.append, **OPTIONS)
         assert plans == []
         assert again.equal_but_for_timings(record)
 
@@ -108,7 +112,7 @@ class TestSweep:
             (folder / name).rename(tmp_path / name)
         try:
             with pytest.raises(OutputError, match=r"holds another training.*other: latent_dim"):
-                sweep(small, folder, sigmas=[0.1, 0.4], **OPTIONS | {"latent_dim": 3})
+                sweep(small, folder, sigmas=[0.1, 0.4], restarts=1, **OPTIONS | {"latent_dim": 3})
         finally:
             for name in (FILE_NAME, SVG_NAME, PNG_NAME):
                 (tmp_path / name).rename(folder / name)
@@ -167,7 +171,7 @@ class TestFolder:
         folder, record = swept
         shutil.copytree(folder, tmp_path / "SWEEP")
         (tmp_path / "SWEEP" / FILE_NAME).unlink()
-        again = sweep(small, tmp_path / "SWEEP", sigmas=[0.4, 0.1], restarts=2, workers=2, **OPTIONS)
+        again = sweep(small, tmp_path / "SWEEP", sigmas=[0.4, 0.1], restarts=1, workers=2, **OPTIONS)
         assert again.equal_but_for_timings(record)
 
     def test_what_is_refused_keeps_what_is_there(self, swept, small, tmp_path):
@@ -175,10 +179,10 @@ class TestFolder:
         shutil.copytree(folder, tmp_path / "SWEEP")
         options = {**OPTIONS, "device": "cuda"}
         with pytest.raises(DeviceError):
-            sweep(small, tmp_path / "SWEEP", sigmas=[0.4, 0.1], restarts=2, overwrite=True, **options)
+            sweep(small, tmp_path / "SWEEP", sigmas=[0.4, 0.1], restarts=1, overwrite=True, **options)
         for name in (FILE_NAME, SVG_NAME, PNG_NAME):
             assert (tmp_path / "SWEEP" / name).read_bytes() == (folder / name).read_bytes()
-        assert len(list((tmp_path / "SWEEP" / "cells").glob("*/cell.json"))) == 4
+        assert len(list((tmp_path / "SWEEP" / "cells").glob("*/cell.json"))) == 2
 
     def test_figures_of_others_are_not_replaced(self, small, tmp_path):
         (tmp_path / SVG_NAME).write_text("mine")
