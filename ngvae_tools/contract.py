@@ -79,8 +79,9 @@ class ModelMetadata:
 
     @property
     def trained(self) -> dict[str, str]:
-        """What tells one training from another, by name: `data` and `weights`, those that are known."""
-        known = {"data": self.data_fingerprint, "weights": self.weights}
+        """What tells one training from another, by name: `samples`, `data` and `weights`, those that are known."""
+        samples = f"{self.sample_type} from {self.scale.low:.12g} to {self.scale.high:.12g}"
+        known = {"samples": samples, "data": self.data_fingerprint, "weights": self.weights}
         return {name: value for name, value in known.items() if value is not None}
 
     def to_json(self) -> str:

@@ -48,7 +48,7 @@ class ModelInfo:
         heads: The outputs that were read, name by kind: `mu`, and `p` or `logvar`; both kinds name one output that
             holds both.
         input_range: What the least and the largest sample became before the graph; None where it scales inside.
-        trained: What the file says of its training, `data` and `weights` as in `ModelMetadata.trained`.
+        trained: What the file says of its training, `samples`, `data` and `weights` as in `ModelMetadata.trained`.
     """
 
     path: str
@@ -262,6 +262,7 @@ class Truncation:
         effect: Mean squared change of the image when the dimension alone is held at its mean, shape (K,).
         sensitivity: Root mean square change of an image's values per unit of z_k, by central differences of one
             posterior standard deviation, shape (K,).
+        mean_image_error: Error of the sample's mean image in place of decoded ones; None: not measured.
     """
 
     decoder: str
@@ -272,6 +273,7 @@ class Truncation:
     relevance: tuple[float, ...]
     effect: tuple[float, ...]
     sensitivity: tuple[float, ...]
+    mean_image_error: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

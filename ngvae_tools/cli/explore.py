@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ngvae_tools.cli.options import AnyDecoder
 from ngvae_tools.cli.terminal import LogFile, Quiet, Terminal
 
 
@@ -34,12 +35,7 @@ def command(
             help="Open the page in a browser; others who use this machine may then see its address.",
         ),
     ] = False,
-    any_decoder: Annotated[
-        bool,
-        typer.Option(
-            "--any-decoder", help="Take a decoder that does not seem to belong to the file, such as one pruned since."
-        ),
-    ] = False,
+    any_decoder: AnyDecoder = False,
     device: Annotated[
         Literal["auto", "cpu", "cuda", "tensorrt"], typer.Option(help="Where to run decoder and encoder.")
     ] = "auto",

@@ -9,6 +9,7 @@ import typer
 
 from ngvae_tools.cli.encoding import show_selection
 from ngvae_tools.cli.options import (
+    AnyDecoder,
     CodecName,
     Decoder,
     Dimensions,
@@ -33,6 +34,7 @@ def command(
     threshold: Threshold = None,
     dimensions: Dimensions = None,
     decoder: Decoder = None,
+    any_decoder: AnyDecoder = False,
     labels: Labels = None,
     distortion: Distortion = None,
     lossless: Lossless = False,
@@ -58,6 +60,7 @@ def command(
         labels=labels,
         storing=storing(distortion, lossless=lossless, keep=keep, codec=codec),
         verify=verify,
+        any_decoder=any_decoder,
         overwrite=overwrite,
     )
     show_selection(terminal, record, output, as_json=as_json)

@@ -24,6 +24,12 @@ Decoder = Annotated[Path | None, typer.Option(help="Decoder (ONNX) or run: measu
 Verify = Annotated[
     bool, typer.Option("--verify", help="Decode a sample of the latent file: what quantisation costs; with --decoder.")
 ]
+AnyDecoder = Annotated[
+    bool,
+    typer.Option(
+        "--any-decoder", help="Take a decoder that does not seem to belong to the latents, such as one pruned since."
+    ),
+]
 Labels = Annotated[
     str | None,
     typer.Option(help="Disentanglement against known factors: a CSV, or auto for labels in the data set."),
@@ -152,7 +158,7 @@ def refuse_with_shard(**options: object) -> None:
     Raises:
         OptionError: Such an option is given.
     """
-    named = [f"--{name}" for name, value in options.items() if value is not None]
+    named = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
     if named:
         raise OptionError(
             "a part makes no selection",

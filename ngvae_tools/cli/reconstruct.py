@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ngvae_tools.cli.options import AnyDecoder
 from ngvae_tools.cli.terminal import LogFile, Overwrite, Quiet, Terminal
 from ngvae_tools.errors import OptionError
 
@@ -30,12 +31,7 @@ def command(
     encoder: Annotated[Path | None, typer.Option(help="The encoder that made the latents; with --data.")] = None,
     compare: Annotated[int, typer.Option(help="Images whose quality is measured.", min=1)] = 256,
     as_float: Annotated[bool, typer.Option("--float", help="Write float32 from 0 to 1; HDF5 only.")] = False,
-    any_decoder: Annotated[
-        bool,
-        typer.Option(
-            "--any-decoder", help="Take a decoder that does not seem to belong to the file, such as one pruned since."
-        ),
-    ] = False,
+    any_decoder: AnyDecoder = False,
     device: Annotated[
         Literal["auto", "cpu", "cuda", "tensorrt"], typer.Option(help="Where to run the decoder.")
     ] = "auto",

@@ -9,6 +9,7 @@ import typer
 
 from ngvae_tools.cli.encoding import encoding_progress, say_plan, show_selection
 from ngvae_tools.cli.options import (
+    AnyDecoder,
     CodecName,
     Decoder,
     Dimensions,
@@ -53,6 +54,7 @@ def command(
         typer.Option(help="Keep what an earlier result of the same encoder kept: its output folder.", metavar="FOLDER"),
     ] = None,
     decoder: Decoder = None,
+    any_decoder: AnyDecoder = False,
     labels: Labels = None,
     distortion: Distortion = None,
     lossless: Lossless = False,
@@ -126,7 +128,13 @@ def command(
         stored: dict[str, object] = {"distortion": distortion, "lossless": lossless or None}
         stored |= {"keep": keep if keep != "informative" else None, "codec": codec if codec != "deflate" else None}
         refuse_with_shard(
-            **chosen, **stored, decoder=decoder, labels=labels, verify=verify or None, json=as_json or None
+            **chosen,
+            **stored,
+            decoder=decoder,
+            any_decoder=any_decoder or None,
+            labels=labels,
+            verify=verify or None,
+            json=as_json or None,
         )
         _encode_part(terminal, model, data, output, shard, options)
         return
@@ -149,6 +157,7 @@ def command(
             labels=labels,
             storing=kept,
             verify=verify,
+            any_decoder=any_decoder,
             options=options,
             on_progress=on_progress,
         )

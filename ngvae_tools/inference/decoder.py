@@ -196,6 +196,11 @@ class DecoderSession:
         self.provider = self._model.provider
         check_provider(device, choice, self.provider)
 
+    @property
+    def trained(self) -> dict[str, str]:
+        """What the file says of its training, by name; empty for a model from elsewhere."""
+        return {} if self.metadata is None else self.metadata.trained
+
     def decode(self, z: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """Images for latents.
 

@@ -58,6 +58,7 @@ class EncoderSession:
 
     Attributes:
         metadata: What the file says of itself, or what was inferred.
+        trained: What the file itself says of its training, by name; empty for a model from elsewhere.
         family: Law of the posterior.
         second_head: `p`, `logvar`, or None for deterministic codes.
         positions: Number P of positions of an image, each a sample of the K dimensions; 1 without spatial latents.
@@ -106,6 +107,7 @@ class EncoderSession:
         self.scales_inside = self._input.scales_inside
         self.heads = plan.named
         self.input_range = None if self.scales_inside else (self._input.low, self._input.high)
+        self.trained = {} if metadata is None else metadata.trained
         self.metadata = described(metadata, plan, self._input, self._latents)
         self.family: PosteriorFamily = law_of(path, self.metadata, plan)
         self.notes = assumptions(metadata, plan, self._input, self._latents)

@@ -58,6 +58,9 @@ def _measuring(record: AnalysisRecord) -> list[tuple[str, str | None]]:
         found.append(("--bootstrap", str(replicates)))
     if record.truncation is not None:
         found.append(("--decoder", record.truncation.decoder))
+        # The record's notes alone say that it was needed.
+        if any("--any-decoder" in note for note in record.notes):
+            found.append(("--any-decoder", None))
     if record.reconstruction is not None:
         found.append(("--verify", None))
     if record.supervised is not None:

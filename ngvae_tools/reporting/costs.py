@@ -28,6 +28,19 @@ LEGEND = (
 )
 
 
+def doubt_of(truncation: Truncation) -> str:
+    """A sentence where the decoder, with every dimension, is no better than without any; else empty."""
+    errors, mean_image = truncation.by_relevance.error, truncation.mean_image_error
+    error = errors[-1]
+    if error < errors[0] and (not mean_image or error < mean_image):
+        return ""
+    beaten = "" if mean_image is None else f"the mean image ({mean_image:.3g}) or of "
+    return (
+        f"With every dimension kept the decoder's error is {error:.3g}, no better than that of {beaten}no dimension; "
+        "it may not belong to this encoder, or its output may have another range."
+    )
+
+
 def knee_text(truncation: Truncation) -> str:
     """Where the curves bend, and what the errors are there and with all dimensions."""
     found: dict[tuple[int, str], list[str]] = {}

@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from ngvae_tools.reporting import facts
+from ngvae_tools.reporting.costs import doubt_of
 from ngvae_tools.reporting.map_section import map_view
 from ngvae_tools.reporting.page_images import LEVELS, Fineness, Press, TooLargeError, kept_frames, middle
 from ngvae_tools.reporting.words import decimals, number, plain, plural, span
@@ -49,6 +50,7 @@ def _view(record: AnalysisRecord, pictures: Pictures, press: Press) -> dict[str,
         "cards": cards,
         "others": [_card(record, t.dimension, t, None, press) for t in others],
         "change": _change_sentence(informative, others),
+        "doubt": _doubt(record, pictures),
         "base": _base(pictures),
         "pairs": _pairs(pictures.reconstructed, press),
         "errors": _errors(pictures.reconstructed),
@@ -169,6 +171,12 @@ def _base(pictures: Pictures) -> str:
     held = f"the latents of image {plain(pictures.base)}" if pictures.base else "their mean"
     start = "A slider starts in the middle of its range, not at the value that the dimension has there."
     return f"One dimension moves, all others are held at {held}. {plain(pictures.ranges)} {start}"
+
+
+def _doubt(record: AnalysisRecord, pictures: Pictures) -> str:
+    """A sentence where decoded images are shown of a decoder that was measured to be no better than none."""
+    decoded = pictures.traversals or pictures.reconstructed
+    return doubt_of(record.truncation) if decoded and record.truncation is not None else ""
 
 
 def _change_sentence(informative: Sequence[Traversal], others: Sequence[Traversal]) -> str:

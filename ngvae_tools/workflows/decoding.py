@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,8 +22,17 @@ BATCH_BYTES = 2**25
 """Images that are decoded at once at most, and their bytes as float32."""
 
 OR_ANY = ", or pass --any-decoder to take this one"
-OR_ANALYSE = ", or run select-latents with --decoder, after which this one is known by its hash"
+OR_ANALYSE = ", or run select-latents with --decoder and --any-decoder, after which this one is known by its hash"
 """What else to do where a decoder is not the one that belongs to latents."""
+
+APART = "The decoder says that it was not trained together with the encoder, as --any-decoder allows."
+"""What a reader must know of a decoder that was taken in spite of `refusal_of`."""
+
+_TOLD = {
+    "samples": "samples of",
+    "data": "data with the fingerprint",
+    "weights": "a model whose weights have the SHA-256",
+}
 
 Floats = npt.NDArray[np.floating]
 
@@ -117,27 +127,41 @@ def open_decoding(
     return _another(Decoding(session, origin, kept_only), refusal, note, any_decoder=any_decoder)
 
 
+def refusal_of(
+    session: DecoderSession, trained: Mapping[str, str], encoder: str, otherwise: str
+) -> ContractError | None:
+    """Why a decoder is known to be of another training than an encoder; None: nothing says so.
+
+    Args:
+        session: The decoder.
+        trained: What the encoder says of its training, as `ModelMetadata.trained`.
+        encoder: The encoder, in words.
+        otherwise: What to do besides naming another decoder.
+    """
+    own = session.trained
+    name = next((name for name in _TOLD if name in own and trained.get(name, own[name]) != own[name]), None)
+    if name is None:
+        return None
+    expected, found = (value if name == "samples" else f"{value[:12]}..." for value in (trained[name], own[name]))
+    return ContractError(
+        f"the decoder {session.path} was not trained together with {encoder}",
+        expected=f"{_TOLD[name]} {expected}, as the encoder says",
+        found=found,
+        remedy=f"name the decoder that was{otherwise}",
+    )
+
+
 def _by_training(decoding: Decoding, file: LatentFile, otherwise: str, *, any_decoder: bool) -> Decoding:
     """Judge a decoder by what it and the encoder say of their training.
 
     Raises:
         ContractError: They were trained apart.
     """
-    session, theirs = decoding.session, decoding.origin.trained
-    own = {} if session.metadata is None else session.metadata.trained
-    apart = [name for name in ("data", "weights") if name in own and theirs.get(name, own[name]) != own[name]]
-    if not apart:
-        return decoding if "weights" in own and "weights" in theirs else replace(decoding, known=False)
-    name = apart[0]
-    what = {"data": "data with the fingerprint", "weights": "a model whose weights have the SHA-256"}[name]
-    refusal = ContractError(
-        f"the decoder {session.path} was not trained together with the encoder of {file.path}",
-        expected=f"{what} {theirs[name][:12]}..., as the encoder says",
-        found=f"{own[name][:12]}...",
-        remedy=f"name the decoder that was{otherwise}",
-    )
-    note = "The decoder says that it was not trained together with the encoder, as --any-decoder allows."
-    return _another(decoding, refusal, note, any_decoder=any_decoder)
+    session, trained = decoding.session, decoding.origin.trained
+    refusal = refusal_of(session, trained, f"the encoder of {file.path}", otherwise)
+    if refusal is not None:
+        return _another(decoding, refusal, APART, any_decoder=any_decoder)
+    return decoding if "weights" in session.trained and "weights" in trained else replace(decoding, known=False)
 
 
 def _another(decoding: Decoding, refusal: ContractError, note: str, *, any_decoder: bool) -> Decoding:

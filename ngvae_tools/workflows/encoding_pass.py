@@ -191,7 +191,7 @@ def model_info(session: EncoderSession) -> ModelInfo:
         positions=session.positions,
         heads=session.heads,
         input_range=session.input_range,
-        trained=session.metadata.trained,
+        trained=session.trained,
     )
 
 

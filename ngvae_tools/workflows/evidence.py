@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ngvae_tools.analysis.survey import Findings
-from ngvae_tools.contract import InputScale
 from ngvae_tools.datasets import ImageDataset
 from ngvae_tools.errors import DatasetError, OptionError
 from ngvae_tools.inference.session import EncoderSession
 from ngvae_tools.record import Reconstruction, Supervised, Truncation
+from ngvae_tools.workflows.opening import scale_for
 
 if TYPE_CHECKING:
     from ngvae_tools.analysis.disentanglement import Settings
@@ -65,6 +65,7 @@ class EvidenceSources:
         device: Where the decoder runs.
         settings: Of the supervised metrics; the definitions' own by default.
         verify: Decode the latent file's sample, too, when it is written.
+        any_decoder: Take a decoder that says that it is of another training than the encoder.
 
     Raises:
         ContractError: The decoder cannot be used, or is not that of the encoder.
@@ -82,13 +83,12 @@ class EvidenceSources:
         device: str,
         settings: Settings | None = None,
         verify: bool = False,
+        any_decoder: bool = False,
     ) -> None:
         self._verify = verify
         self._dataset = dataset
         self._settings = settings
-        # Whole numbers span their type; float samples are what the encoder takes them to be.
-        floats = session.float_range if dataset.dtype.kind == "f" else None
-        self._scale = None if floats is None else InputScale(*floats)
+        self._scale = scale_for(session, dataset)
         self._decoder: DecoderSession | None = None
         self._labels: Labels | None = None
         if session.positions > 1 and (decoder is not None or labels is not None):
@@ -105,7 +105,9 @@ class EvidenceSources:
             # A decoder from elsewhere is taken to return images in the range that its encoder takes.
             span = session.input_range
             output_options = None if span is None else OutputOptions(low=span[0], high=span[1])
-            self._decoder = open_decoder(Path(decoder), session, device=device, output_options=output_options)
+            self._decoder = open_decoder(
+                Path(decoder), session, device=device, output_options=output_options, any_decoder=any_decoder
+            )
         if labels is not None:
             from ngvae_tools.workflows.supervised import open_labels
 
@@ -177,19 +179,20 @@ class EvidenceSources:
         return measure_supervised(self._labels, rows, mu, settings=self._settings)
 
 
-def check_verify(*, verify: bool, decoder: object) -> None:
-    """Refuse --verify without a decoder.
+def check_decoder_options(*, decoder: object, verify: bool, any_decoder: bool) -> None:
+    """Refuse --verify and --any-decoder without a decoder.
 
     Raises:
         OptionError: It is so.
     """
-    if verify and decoder is None:
-        raise OptionError(
-            "--verify cannot be used",
-            expected="a decoder, which makes images of the latents",
-            found="none",
-            remedy="pass --decoder, or leave --verify out",
-        )
+    for option, given in (("--verify", verify), ("--any-decoder", any_decoder)):
+        if given and decoder is None:
+            raise OptionError(
+                f"{option} cannot be used",
+                expected="a decoder, which makes images of the latents",
+                found="none",
+                remedy=f"pass --decoder, or leave {option} out",
+            )
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from ngvae_tools.errors import OptionError, OutputError, RecordError
 from ngvae_tools.record import AnalysisRecord
 from ngvae_tools.workflows.encode import EncodeOptions, default_output, encode_options_of, open_pass
 from ngvae_tools.workflows.encoding_pass import FILE_NAME, EncodingPass
-from ngvae_tools.workflows.evidence import Evidence, EvidenceSources, check_verify
+from ngvae_tools.workflows.evidence import Evidence, EvidenceSources, check_decoder_options
 from ngvae_tools.workflows.given import check_given
 from ngvae_tools.workflows.lock import locked
 from ngvae_tools.workflows.result import RESULT_NAMES, Choice, refuse_output, write_result
@@ -108,6 +108,7 @@ def merge(
     labels: str | os.PathLike[str] | None = None,
     storing: StoreOptions | None = None,
     verify: bool = False,
+    any_decoder: bool = False,
     overwrite: bool = False,
 ) -> AnalysisRecord:
     """Make one result of all parts of a pass; it equals that of `select_latents` bit for bit.
@@ -124,9 +125,11 @@ def merge(
         labels: The same.
         storing: The same.
         verify: The same.
+        any_decoder: The same.
         overwrite: Replace a finished result.
 
     Raises:
+        ContractError: The decoder cannot be used, or is not that of the encoder.
         OptionError: An option does not apply, no part is named, or the output would replace the model or the data.
         OutputError: Parts are missing, doubled, or of different passes; or the result exists or cannot be written.
         RecordError: A part cannot be read.
@@ -135,7 +138,7 @@ def merge(
     folder = Path(output)
     storing = storing or StoreOptions()
     storing.check()
-    check_verify(verify=verify, decoder=decoder)
+    check_decoder_options(decoder=decoder, verify=verify, any_decoder=any_decoder)
     check_given(rule=rule, threshold=threshold, dimensions=dimensions)
     encoding, files = _gathered([Path(part) for part in parts])
     refuse_output(folder, Path(encoding.model.path), place_of(encoding.data.path), overwrite=overwrite)
@@ -143,7 +146,8 @@ def merge(
     if dimensions is not None:
         kept, said = given(dimensions, encoding.model.latent_dim), ("The dimensions kept were named by the user.",)
     choice = Choice(*check_rule(encoding.family, rule, threshold), kept, said, storing)
-    with _evidence(encoding, decoder=decoder, labels=labels, verify=verify) as measure, locked(folder):
+    evidence = _evidence(encoding, decoder=decoder, labels=labels, verify=verify, any_decoder=any_decoder)
+    with evidence as measure, locked(folder):
         return write_result(encoding, files, folder, choice, measure=measure, timings={}, started=started)
 
 
@@ -198,6 +202,7 @@ def _evidence(
     decoder: str | os.PathLike[str] | None,
     labels: str | os.PathLike[str] | None,
     verify: bool,
+    any_decoder: bool,
 ) -> Iterator[Callable[[Findings], Evidence]]:
     """What measures the latents against a decoder and labels; without both nothing is opened."""
     if decoder is None and labels is None:
@@ -222,6 +227,12 @@ def _evidence(
                 remedy="restore them, or leave --decoder and --labels out",
             )
         sources = EvidenceSources(
-            opened.session, opened.dataset, decoder=decoder, labels=labels, device=options.device, verify=verify
+            opened.session,
+            opened.dataset,
+            decoder=decoder,
+            labels=labels,
+            device=options.device,
+            verify=verify,
+            any_decoder=any_decoder,
         )
         yield sources.measure

@@ -84,6 +84,16 @@ def brings_floats(said: Sequence[str]) -> bool:
     return any(_BROUGHT in sentence for sentence in said)
 
 
+def scale_for(session: EncoderSession, dataset: ImageDataset) -> InputScale | None:
+    """How a data set's samples become values in [0, 1], by its encoder; None: it takes the whole range of their type.
+
+    Whole numbers span their type unless a file's own metadata scale them; float samples are what they are taken to be.
+    """
+    if dataset.dtype.kind == "f" and session.float_range is not None:
+        return InputScale(*session.float_range)
+    return session.metadata.scale if session.trained else None
+
+
 def scale_in(encoder: Path, sha256: str) -> InputScale | None:
     """How samples become values in [0, 1], by the metadata of an encoder; None: it is not there, or does not say."""
     try:

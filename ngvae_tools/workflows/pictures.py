@@ -36,7 +36,7 @@ from ngvae_tools.workflows.originals import Originals, identifiers_at, labels_at
 from ngvae_tools.workflows.shown_images import FRAME, ShownImages
 from ngvae_tools.workflows.thumbnails import Bytes
 from ngvae_tools.workflows.traversals import SHARES, posterior_span, ranges, traversal, uninformative, whole_latents
-from ngvae_tools.workflows.truncation import scale_of
+from ngvae_tools.workflows.truncation import scale_of, scale_said
 
 EXTREME_IMAGES = 5
 """Images at each end of a dimension."""
@@ -300,18 +300,17 @@ class _Gatherer:
 
     def _scale(self, originals: Originals, decoder: DecoderSession | None) -> InputScale:
         """How samples become values in [0, 1]: as decoder or encoder say, else the whole range of their type."""
-        floats = originals.how.float_range if originals.dataset.dtype.kind == "f" else None
-        if floats is not None:
-            return scale_of(decoder, originals.dataset, InputScale(*floats))
-        if decoder is None and originals.dataset.dtype != np.uint8:
+        dataset = originals.dataset
+        floats = originals.how.float_range if dataset.dtype.kind == "f" else None
+        scale = None if floats is None else InputScale(*floats)
+        if scale is None and dataset.dtype != np.uint8 and scale_said(decoder, dataset) is None:
             scale = scale_in(Path(self._record.model.path), self._record.model.sha256)
-            if scale is None:
+            if scale is None and decoder is None:
                 self._notes.append(
-                    f"The images are shown on the whole range of {originals.dataset.dtype.name}: neither decoder nor "
-                    "encoder are at hand, which know their scale."
+                    f"The images are shown on the whole range of {dataset.dtype.name}: neither decoder nor encoder are "
+                    "at hand, which know their scale."
                 )
-            return scale_of(None, originals.dataset, scale)
-        return scale_of(decoder, originals.dataset, None)
+        return scale_of(decoder, dataset, scale)
 
     def _reconstructed(self, images: ShownImages) -> Reconstructed | None:
         rows = sorted(images.beside)

@@ -33,7 +33,7 @@ from ngvae_tools.workflows.image_files import (
     write_folder,
     write_hdf5,
 )
-from ngvae_tools.workflows.opening import fit_floats, open_images
+from ngvae_tools.workflows.opening import fit_floats, open_images, scale_for
 from ngvae_tools.workflows.originals import Originals, check_data, index_in, places_of
 from ngvae_tools.workflows.preprocessing import Preprocessing, check_encoder
 from ngvae_tools.workflows.truncation import SAMPLE_BYTES, read_images, scale_of
@@ -258,8 +258,7 @@ def _measured(
                 found=f"{decoding.session.image_shape}",
                 remedy="name the decoder that was trained together with the encoder",
             )
-        floats = session.float_range if dataset.dtype.kind == "f" else None
-        scale = scale_of(decoding.session, dataset, None if floats is None else InputScale(*floats))
+        scale = scale_of(decoding.session, dataset, scale_for(session, dataset))
         originals, found = read_images(dataset, index, scale)
         # Image by image: those of a sample lie apart.
         mu = np.concatenate(

@@ -14,7 +14,7 @@ from ngvae_tools.datasets.places import place_of
 from ngvae_tools.errors import NgvaeToolsError
 from ngvae_tools.record import AnalysisRecord
 from ngvae_tools.workflows.encode import EncodeOptions, default_output, encode_options_of, open_pass
-from ngvae_tools.workflows.evidence import EvidenceSources, check_verify
+from ngvae_tools.workflows.evidence import EvidenceSources, check_decoder_options
 from ngvae_tools.workflows.given import as_before, check_given, earlier_record, kept_before
 from ngvae_tools.workflows.lock import locked
 from ngvae_tools.workflows.result import Choice, refuse_output, write_result
@@ -41,6 +41,7 @@ def select_latents(
     labels: str | os.PathLike[str] | None = None,
     storing: StoreOptions | None = None,
     verify: bool = False,
+    any_decoder: bool = False,
     settings: Settings | None = None,
     options: EncodeOptions | None = None,
     **encode_options: Any,
@@ -63,6 +64,7 @@ def select_latents(
         labels: Measure disentanglement against known factors: a CSV file keyed by relative path, or `auto` for the
             labels within the data set.
         verify: Decode a sample of the latent file, and say what quantisation cost; needs `decoder`.
+        any_decoder: Take a decoder that says that it was not trained together with the encoder.
         storing: What goes into the latent file, and how exactly; the informative dimensions at a distortion of 1 %
             by default.
         settings: Of the supervised metrics; the definitions' own by default.
@@ -74,7 +76,7 @@ def select_latents(
         The record, equal to what `selection.json` holds.
 
     Raises:
-        ContractError: The encoder cannot be used.
+        ContractError: The encoder cannot be used, or the decoder cannot or is not that of the encoder.
         DatasetError: The data set cannot be opened, or none of its images can be used.
         OptionError: An option does not apply, or the output would replace the model or the data.
         OutputError: The result exists or cannot be written, or an unfinished one of another pass is there.
@@ -93,7 +95,7 @@ def select_latents(
     refuse_output(folder, model, data, overwrite=options.overwrite)
     storing = storing or StoreOptions()
     storing.check()
-    check_verify(verify=verify, decoder=decoder)
+    check_decoder_options(decoder=decoder, verify=verify, any_decoder=any_decoder)
     check_given(rule=rule, threshold=threshold, dimensions=dimensions, selection=selection)
     earlier = None if selection is None else earlier_record(selection)
     heads, input_options = as_before(options.heads, options.input_options, earlier)
@@ -110,6 +112,7 @@ def select_latents(
             settings=settings,
             device=options.device,
             verify=verify,
+            any_decoder=any_decoder,
         )
         with locked(folder), kept_shards(ShardFolder(folder)) as shards:
             done = opened.run(shards, range(opened.encoding.plan.n_shards))

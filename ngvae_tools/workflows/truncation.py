@@ -15,7 +15,9 @@ from ngvae_tools.errors import ContractError, DatasetError
 from ngvae_tools.inference.decoder import DecoderSession, OutputOptions
 from ngvae_tools.inference.session import EncoderSession
 from ngvae_tools.record import Truncation
+from ngvae_tools.reporting.costs import doubt_of
 from ngvae_tools.run import DECODER_NAME
+from ngvae_tools.workflows.decoding import APART, OR_ANY, refusal_of
 
 SAMPLE_IMAGES = 256
 """Images that are decoded; each about 5 K times."""
@@ -41,6 +43,7 @@ def open_decoder(
     device: str = "auto",
     threads: int | None = None,
     output_options: OutputOptions | None = None,
+    any_decoder: bool = False,
 ) -> DecoderSession:
     """Open a decoder and check that it fits an encoder, before the expensive pass over the data.
 
@@ -50,25 +53,23 @@ def open_decoder(
         device: `auto`, `cpu` or `cuda`.
         threads: Threads of the CPU provider.
         output_options: Layout and range of the images of a decoder from elsewhere.
+        any_decoder: Take a decoder that says that it is of another training.
 
     Returns:
         The session; its `notes` say what a reader of the result must know.
 
     Raises:
-        ContractError: The file cannot be used as a decoder, or does not fit the encoder.
+        ContractError: The file cannot be used as a decoder, or is not that of the encoder.
         DeviceError: The device cannot run it.
     """
     path = path / DECODER_NAME if path.is_dir() else path
     session = DecoderSession(path, device=device, threads=threads, output_options=output_options)
     _check_fit(session, encoder)
-    fingerprints = {
-        m.data_fingerprint for m in (encoder.metadata, session.metadata) if m is not None and m.data_fingerprint
-    }
-    if len(fingerprints) > 1:
-        session.notes.append(
-            "Encoder and decoder say that they were trained on different data; the cost of dropping dimensions "
-            "means nothing unless they belong together."
-        )
+    refusal = refusal_of(session, encoder.trained, f"the encoder {encoder.path}", OR_ANY)
+    if refusal is not None:
+        if not any_decoder:
+            raise refusal
+        session.notes.append(APART)
     return session
 
 
@@ -90,8 +91,8 @@ def measure_truncation(
         dataset: The data set as it was encoded; the sample's images are read again.
         index: Indices of the sample's images in the data set, shape (n,).
         mu: Their posterior means, shape (n, K).
-        scale: How samples become images in [0, 1], where the decoder's metadata do not say; the whole range of
-            the samples' type by default.
+        scale: How samples become images in [0, 1], where the decoder's metadata do not say it of samples of their
+            type; the whole range of that type by default.
         mean: Mean of mu over the data set, shape (K,).
         posterior_std: Mean posterior standard deviation, shape (K,); None for deterministic codes.
         information: I(x; z_k), shape (K,); None where it is not defined.
@@ -112,14 +113,7 @@ def measure_truncation(
         index, mu = index[chosen], mu[chosen]
     images, found = read_images(dataset, index, scale_of(decoder, dataset, scale))
     cost = truncation_cost(images, mu[found], mean, posterior_std, information, decoder.decode)
-    error, mean_image = cost.by_relevance.error[-1], float(images.var(axis=0).mean())
-    if error >= cost.by_relevance.error[0] or 0 < mean_image <= error:
-        decoder.notes.append(
-            f"With every dimension kept the decoder's error is {error:.3g}, no better than that of the mean image "
-            f"({mean_image:.3g}) or of no dimension; it may not belong to this encoder, or its output may have "
-            "another range."
-        )
-    return Truncation(
+    measured = Truncation(
         decoder=str(decoder.path),
         decoder_sha256=decoder.sha256,
         n_images=len(images),
@@ -128,7 +122,11 @@ def measure_truncation(
         relevance=cost.relevance,
         effect=cost.effect,
         sensitivity=cost.sensitivity,
+        mean_image_error=float(images.var(axis=0).mean()),
     )
+    if doubt := doubt_of(measured):
+        decoder.notes.append(doubt)
+    return measured
 
 
 def read_images(
@@ -177,10 +175,13 @@ def _check_fit(decoder: DecoderSession, encoder: EncoderSession) -> None:
         )
 
 
+def scale_said(decoder: DecoderSession | None, dataset: ImageDataset) -> InputScale | None:
+    """How a decoder scales samples of a data set's type; None: it does not say, or only of samples of another type."""
+    metadata = None if decoder is None else decoder.metadata
+    return metadata.scale if metadata is not None and metadata.sample_type == dataset.dtype.name else None
+
+
 def scale_of(decoder: DecoderSession | None, dataset: ImageDataset, scale: InputScale | None) -> InputScale:
-    """How samples become images in [0, 1]: as the decoder says, else `scale`, else the whole range of their type."""
-    if decoder is not None and decoder.metadata is not None:
-        return decoder.metadata.scale
-    if scale is not None:
-        return scale
-    return InputScale(0.0, float(np.iinfo(dataset.dtype).max) if dataset.dtype.kind == "u" else 1.0)
+    """How samples become images in [0, 1]: as the decoder says of their type, else `scale`, else its whole range."""
+    whole = InputScale(0.0, float(np.iinfo(dataset.dtype).max) if dataset.dtype.kind == "u" else 1.0)
+    return scale_said(decoder, dataset) or scale or whole

@@ -99,6 +99,18 @@ def test_it_is_said_where_sliders_go_and_start(text):
     assert "From end to end. A slider starts in the middle of its range" in text
 
 
+def test_a_decoder_that_is_no_better_than_none_is_doubted_beside_its_sliders(tmp_path):
+    record = build.analysis(2, 1, full=True)
+    pictures = page_pictures.pictures(record, points=20)
+    assert picture_view(record, pictures, 1 << 30)["doubt"] == ""
+    curve = dataclasses.replace(record.truncation.by_relevance, error=(0.5,) * 3)
+    wrong = dataclasses.replace(record, truncation=dataclasses.replace(record.truncation, by_relevance=curve))
+    found = page(shown(tmp_path, wrong, pictures)).partition('id="does-1"')[2]
+    assert 0 < found.index("error is 0.5, no better than that of no dimension") < found.index('class="film"')
+    none = dataclasses.replace(pictures, traversals=(), reconstructed=None)
+    assert picture_view(wrong, none, 1 << 30)["doubt"] == ""
+
+
 def test_the_order_is_that_of_the_readers_questions(text):
     sections = re.findall(r'<section id="([^"]+)"', text)
     assert sections == ["which-1", "does-1", "trust-1", "compare", "covariance", "stored-1", "provenance-1"]

@@ -4,13 +4,19 @@ import latent_files
 import numpy as np
 import pytest
 from inference.decoders import LinearDecoder
+from inference.graphs import Linear
 
-from ngvae_tools import reconstruct
+from ngvae_tools import reconstruct, select_latents
+from ngvae_tools.contract import InputScale
 from ngvae_tools.errors import ContractError
 from ngvae_tools.latents.header import DataSource
 from ngvae_tools.latents.reader import open_latents
+from ngvae_tools.reporting import command
+from ngvae_tools.reporting.sources import open_sources
 from ngvae_tools.workflows.decoding import open_decoding
 from ngvae_tools.workflows.explore.opening import open_explorer
+from ngvae_tools.workflows.merge import encode_part, merge
+from ngvae_tools.workflows.pictures import gather_pictures
 
 SHAPE = (6, 5, 3)
 LENGTHS = (4.0, 3.0, 2.0, 4.0, 3.0)
@@ -51,12 +57,13 @@ def decoder(path, *, seed=0, **says):
         ({"data_fingerprint": "d"}, "untold"),
         ({"data_fingerprint": "e"}, "data with the fingerprint d"),
         ({"weights": "w"}, "known"),
+        ({"sample_type": "float32", "weights": "w"}, "samples of uint8 from 0 to 255, .* found float32 from 0 to 255"),
         ({"data_fingerprint": "d", "weights": "v"}, "a model whose weights have the SHA-256 w"),
     ],
 )
 def test_by_training(tmp_path, says, verdict):
     path = tmp_path / "latents.h5"
-    latent_files.write(path, np.zeros((3, 2)), trained={"data": "d", "weights": "w"})
+    latent_files.write(path, np.zeros((3, 2)), trained={"samples": "uint8 from 0 to 255", "data": "d", "weights": "w"})
     named = decoder(tmp_path / "d.onnx", **says)
     with open_latents(path) as file:
         if verdict in {"known", "untold"}:
@@ -83,6 +90,32 @@ def test_by_images(tmp_path, latents):
         assert "on 40 images its error is" in explorer.notes[0]
     with pytest.raises(ContractError, match="does not belong to"), open_explorer(latents, decoder=wrong):
         pass
+
+
+def test_select_latents_and_merge(tmp_path, as_h5):
+    """A decoder of uint16 images for an encoder of uint8 ones."""
+    linear, decoding = Linear(3, second="logvar"), LinearDecoder(shape=SHAPE)
+    encoder = linear.save(tmp_path / "e.onnx")
+    wide = decoding.metadata(sample_type="uint16", scale=InputScale(0.0, 65535.0)).to_json()
+    wrong = decoding.save(tmp_path / "wrong.onnx", metadata=wide)
+    images = np.random.default_rng(0).integers(0, 256, (20, *SHAPE), np.uint8)
+    data, out, part = as_h5(tmp_path / "d.h5", images), tmp_path / "out", tmp_path / "part"
+    named = {"dimensions": [0, 1], "decoder": wrong}
+    with pytest.raises(ContractError, match=r"expected samples of uint8 .*--any-decoder"):
+        select_latents(encoder, data, out, bootstrap=0, **named)
+    assert not (out / "selection.json").exists()
+    record = select_latents(encoder, data, out, bootstrap=0, any_decoder=True, **named)
+    assert record.truncation.mean_image_error == pytest.approx((images / 255).var(axis=0).mean(), rel=1e-4)
+    assert command.equivalent(record).count("--any-decoder") == 1
+    encode_part(encoder, data, part, number=1, of=1, bootstrap=0)
+    with pytest.raises(ContractError, match=r"expected samples of uint8 .*--any-decoder"):
+        merge([part], tmp_path / "merged", **named)
+    merged = merge([part], tmp_path / "merged", any_decoder=True, **named)
+    assert (merged.truncation, merged.notes) == (record.truncation, record.notes)
+    pictures = gather_pictures(open_sources([out]).analyses[0])
+    np.testing.assert_array_equal(pictures.map.thumbnails, images)
+    with open_explorer(out) as explorer:
+        assert "no better than that of the mean image" in explorer.notes[-1]
 
 
 def test_what_images_cannot_tell(tmp_path, latents):

@@ -354,5 +354,7 @@ def test_verify(tmp_path, pytestconfig):
     assert any("infinite" in note for note in lossless.notes)
     with pytest.raises(OptionError, match="--verify cannot be used"):
         select_latents(model, data, tmp_path / "four", verify=True)
+    with pytest.raises(OptionError, match="--any-decoder cannot be used: expected a decoder"):
+        select_latents(model, data, tmp_path / "four", any_decoder=True)
     with pytest.raises(OptionError, match="--verify cannot be used"):
         merge([tmp_path / "part"], tmp_path / "four", verify=True)

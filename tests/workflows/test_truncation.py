@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -9,6 +11,7 @@ from ngvae_tools.datasets import open_dataset
 from ngvae_tools.errors import ContractError, DatasetError
 from ngvae_tools.inference.decoder import OutputOptions
 from ngvae_tools.inference.session import EncoderSession
+from ngvae_tools.reporting.costs import doubt_of
 from ngvae_tools.workflows import truncation
 from ngvae_tools.workflows.truncation import measure_truncation, open_decoder, read_images
 
@@ -54,7 +57,10 @@ def test_the_sample_model_loses_what_its_decoder_says(sample):
         held = mu.copy()
         held[:, k] = mu[:, k].astype(np.float64).mean()
         assert found.relevance[k] == pytest.approx(mse(held) - mse(mu), rel=1e-3, abs=1e-8)
-    assert decoder.notes == []
+    assert found.mean_image_error == pytest.approx(images.var(axis=0).mean(), rel=1e-5)
+    assert (decoder.notes, doubt_of(found)) == ([], "")
+    worse = dataclasses.replace(found, mean_image_error=0.9 * mse(mu))
+    assert "no better than that of the mean image" in doubt_of(worse)
 
 
 def test_a_sample_in_any_order_is_measured_alike(sample):
@@ -91,13 +97,57 @@ def test_too_many_dimensions_for_one_lifetime(tmp_path, encoder, monkeypatch):
         open_decoder(decoder_for(tmp_path / "d.onnx"), encoder)
 
 
-def test_models_of_different_data_are_remarked(tmp_path):
+WIDE = {"sample_type": "uint16", "scale": InputScale(0.0, 65535.0)}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "refused"),
+    [
+        ({}, {}, None),
+        ({"data_fingerprint": "a", "weights": "w"}, {}, None),
+        ({"data_fingerprint": "a", "weights": "w"}, {"data_fingerprint": "a", "weights": "w"}, None),
+        ({"data_fingerprint": "a"}, {"data_fingerprint": "b"}, r"fingerprint a\.\.\., .* found b\.\.\."),
+        ({"weights": "v"}, {"weights": "w"}, r"SHA-256 v\.\.\., .* found w\.\.\."),
+        ({}, WIDE, "samples of uint8 from 0 to 255, .* found uint16 from 0 to 65535"),
+        ({}, {"scale": InputScale(0.0, 200.0)}, "found uint8 from 0 to 200"),
+        (None, WIDE, None),
+        ({"weights": "v"}, None, None),
+    ],
+)
+def test_a_decoder_of_another_training(tmp_path, ours, theirs, refused):
+    """None: a model from elsewhere, which says nothing."""
     linear, decoder = Linear(3, second="logvar"), LinearDecoder((2.0, 1.0, 0.5), (6, 5, 3))
-    for one, other, notes in (("a", "a", 0), ("a", "b", 1), ("a", None, 0), (None, None, 0)):
-        text = linear.metadata(data_fingerprint=one).to_json()
-        encoder = EncoderSession(linear.save(tmp_path / "e.onnx", metadata=text))
-        path = decoder.save(tmp_path / "d.onnx", metadata=decoder.metadata(data_fingerprint=other).to_json())
-        assert len(open_decoder(path, encoder).notes) == notes
+    text = None if ours is None else linear.metadata(**ours).to_json()
+    encoder = EncoderSession(linear.save(tmp_path / "e.onnx", metadata=text))
+    text = None if theirs is None else decoder.metadata(**theirs).to_json()
+    path = decoder.save(tmp_path / "d.onnx", metadata=text)
+    if refused is None:
+        assert open_decoder(path, encoder).notes == []
+        return
+    with pytest.raises(ContractError, match=f"d.onnx was not trained together with .*e.onnx: .*{refused}; .* --any-d"):
+        open_decoder(path, encoder)
+    (note,) = open_decoder(path, encoder, any_decoder=True).notes
+    assert "as --any-decoder allows" in note
+
+
+@pytest.mark.parametrize(
+    ("dtype", "high", "says"),
+    [
+        ("uint8", 255, WIDE),
+        ("uint16", 65535, {}),
+        ("float32", 1, {}),
+        ("uint8", 200, {"scale": InputScale(0.0, 200.0)}),
+    ],
+)
+def test_a_decoder_scales_only_samples_of_its_own_type(tmp_path, encoder, as_h5, dtype, high, says):
+    linear = LinearDecoder((2.0, 1.0, 0.5), (6, 5, 3))
+    mu = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32) * np.float32(0.1)
+    images = (linear(mu) * high).round(0 if high > 1 else 7).astype(dtype)
+    path = linear.save(tmp_path / "d.onnx", metadata=linear.metadata(**says).to_json())
+    decoder = open_decoder(path, encoder, any_decoder=True)
+    with open_dataset(as_h5(tmp_path / "d.h5", images)) as dataset:
+        found = measure_truncation(decoder, dataset, np.arange(20), mu, **options_for(mu))
+    assert found.by_relevance.error[-1] < 1e-5
 
 
 def test_a_decoder_that_does_not_reconstruct_is_remarked(tmp_path, encoder, as_h5):
@@ -105,9 +155,9 @@ def test_a_decoder_that_does_not_reconstruct_is_remarked(tmp_path, encoder, as_h
     mu = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
     decoder = open_decoder(decoder_for(tmp_path / "d.onnx"), encoder)
     with open_dataset(as_h5(tmp_path / "d.h5", images)) as dataset:
-        measure_truncation(decoder, dataset, np.arange(20), mu, **options_for(mu))
-    assert len(decoder.notes) == 1
-    assert "no better than that of the mean image" in decoder.notes[0]
+        found = measure_truncation(decoder, dataset, np.arange(20), mu, **options_for(mu))
+    assert decoder.notes == [doubt_of(found)]
+    assert "no better than that of the mean image (0) or of no dimension" in decoder.notes[0]
 
 
 def test_the_sample_is_bounded(tmp_path, encoder, as_h5, monkeypatch):

@@ -13,6 +13,7 @@ from ngvae_tools.datasets.places import place_of
 from ngvae_tools.errors import NgvaeToolsError, OptionError
 from ngvae_tools.latents.reader import LatentFile, open_latents
 from ngvae_tools.record import FILE_NAME, AnalysisRecord
+from ngvae_tools.reporting.costs import doubt_of
 from ngvae_tools.workflows.decoder_check import checked_by_images
 from ngvae_tools.workflows.decoder_file import decoder_of_record
 from ngvae_tools.workflows.decoding import OR_ANY, Decoding, open_decoding
@@ -70,7 +71,7 @@ def open_explorer(
         originals = _originals_of(file, data, stack, notes)
         if decoder is not None:
             decoding = checked_by_images(decoding, file, originals, otherwise=OR_ANY, any_decoder=any_decoder)
-        notes[:0] = [*decoding.notes, *decoding.session.notes]
+        notes[:0] = [*decoding.notes, *decoding.session.notes, *_doubts(record, decoding)]
         yield Explorer(file, decoding, record=record, encoder=images, originals=originals, notes=notes)
 
 
@@ -97,6 +98,14 @@ def _decoding_of(
             remedy="pass --decoder",
         )
     return found
+
+
+def _doubts(record: AnalysisRecord | None, decoding: Decoding) -> list[str]:
+    """What the analysis itself found against the decoder."""
+    measured = None if record is None else record.truncation
+    if measured is None or measured.decoder_sha256 != decoding.session.sha256:
+        return []
+    return [doubt] if (doubt := doubt_of(measured)) else []
 
 
 def _encoder_of(
