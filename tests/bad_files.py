@@ -213,7 +213,7 @@ def unusable_files():
     at = whole["tif"].index(tag) + 8
     files["bomb.tif"] = whole["tif"][:at] + struct.pack("<I", 10**8) + whole["tif"][at + 4 :], "pixels"
     for form, suffix in (("PNG", "png"), ("GIF", "gif"), ("WEBP", "webp"), ("TIFF", "tif")):
-        files[f"frames.{suffix}"] = encoded(rgb, form, **frames), "holds 3 frames or pages"
+        files[f"frames.{suffix}"] = encoded(rgb, form, **frames), "holds several frames or pages: 3"
     for value, name in ((np.nan, "nan"), (np.inf, "infinity")):
         floats = image[:, :, 0].astype(np.float32)
         floats[3, 4] = value
@@ -225,7 +225,7 @@ def unusable_files():
     files["negative.tif"] = encoded(np.full((4, 4), -1, np.int32), "TIFF"), "beyond 16 bits"
     files["pages of colour floats.tif"] = (
         by_tifffile(np.zeros((2, 4, 4, 3), "f4"), photometric="rgb"),
-        "holds 2 frames or pages",
+        "holds several frames or pages: 2",
     )
     colour = by_tifffile(np.ones((40, 40, 3), np.float32), compression="zlib")
     files["colour floats cut.tif"] = colour[:-20], "truncated"

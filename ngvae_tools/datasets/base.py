@@ -48,7 +48,8 @@ class Rejection:
     Args:
         index: Its position in the data set.
         identifier: Folder, tar: the relative path with "/", undecodable bytes as surrogate escapes. Others: the row.
-        reason: What is wrong with it, as a sentence fragment that follows the identifier.
+        reason: What is wrong with it, as a sentence fragment that follows the identifier: the same words for the same
+            fault, then ": " and what is particular to this image, then "; " and advice.
     """
 
     index: int
@@ -85,6 +86,10 @@ class ImageDataset(Protocol):
     @property
     def dtype(self) -> np.dtype[Any]:
         """The samples' dtype: uint8, uint16 or float32. Raises `DatasetError` if no image is readable."""
+
+    @property
+    def shape_from(self) -> str | None:
+        """Identifier of the image whose shape and dtype all must have; None: they were asked for, or the file's own."""
 
     @property
     def resize(self) -> Resize | None:
@@ -152,7 +157,12 @@ def check_range(start: int, stop: int, length: int) -> None:
 def describe(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
     """An image's shape (H, W, C) and dtype in words."""
     height, width, channels = shape
-    return f"height {height}, width {width}, {channels} channel{'s' if channels > 1 else ''}, {dtype.name}"
+    return f"height {height}, width {width}, {channels_text(channels)}, {dtype.name}"
+
+
+def channels_text(channels: int) -> str:
+    """`1 channel`, `3 channels`."""
+    return f"{channels} channel{'s' if channels > 1 else ''}"
 
 
 def advice_on_dtype(expected: np.dtype[Any], found: np.dtype[Any]) -> str:

@@ -15,6 +15,7 @@ from ngvae_tools.datasets.base import (
     Rejection,
     Samples,
     advice_on_dtype,
+    channels_text,
     check_range,
     describe,
 )
@@ -61,6 +62,7 @@ class EncodedImages(StoredImages, ABC):
     ) -> None:
         super().__init__(path, image_shape=image_shape, dtype=dtype, resize=resize)
         self._shape, self._dtype = self._wanted, self._expected
+        self._first: int | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -98,6 +100,20 @@ class EncodedImages(StoredImages, ABC):
         return self._dtype
 
     @property
+    def shape_from(self) -> str | None:
+        """Identifier of the first readable image, whose shape and dtype all must have; None: both were asked for.
+
+        Raises:
+            DatasetError: It must be looked up and no image is readable.
+        """
+        if self._wanted is not None and self._expected is not None:
+            return None
+        if self._first is None:
+            self._look_up()
+        assert self._first is not None
+        return self._name(self._first)
+
+    @property
     def row_bytes(self) -> int:
         """Bytes of one decoded sample."""
         height, width, channels = self.image_shape
@@ -133,13 +149,19 @@ class EncodedImages(StoredImages, ABC):
             return resize_image(image, expected[:2], self.resize)
         if fits and image.shape == expected:
             return image
+        height, width, channels = expected
         advice = ""
         if fits:
+            fault = f"is of another size than {height} x {width}"
             advice = "; --resize brings images to one size"
-        elif self._expected is not None and image.dtype != self._expected:
-            advice = f"; {advice_on_dtype(self._expected, image.dtype)}"
+        elif image.dtype != self.dtype:
+            fault = f"is of type {image.dtype.name} where {self.dtype.name} is expected"
+            if self._expected is not None:
+                advice = f"; {advice_on_dtype(self._expected, image.dtype)}"
+        else:
+            fault = f"has {channels_text(image.shape[2])} where {channels} {'is' if channels == 1 else 'are'} expected"
         raise UnusableImageError(
-            f"has {describe(image.shape, image.dtype)}; expected {describe(expected, self.dtype)}{advice}"
+            f"{fault}: {describe(image.shape, image.dtype)}, expected {describe(expected, self.dtype)}{advice}"
         )
 
     def _look_up(self) -> None:
@@ -155,6 +177,7 @@ class EncodedImages(StoredImages, ABC):
             height, width, channels = image.shape
             self._shape = self._shape or (height, width, channels)
             self._dtype = self._dtype or image.dtype
+            self._first = number
             return
         raise DatasetError(
             f"no image in {self.location} is readable",

@@ -83,7 +83,9 @@ def refuse_bomb(pixels: int) -> None:
 def refuse_frames(frames: int) -> None:
     """Raise `UnusableImageError` if a file holds several: one of 60 slices would pass for the whole stack."""
     if frames > 1:
-        raise UnusableImageError(f"holds {frames} frames or pages; save each as a file of its own, or all as HDF5")
+        raise UnusableImageError(
+            f"holds several frames or pages: {frames}; save each as a file of its own, or all as HDF5"
+        )
 
 
 def _as_array(image: Image.Image) -> npt.NDArray[Any]:
@@ -106,7 +108,7 @@ def _as_array(image: Image.Image) -> npt.NDArray[Any]:
 def as_uint16(array: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
     """Integers as uint16; `UnusableImageError` if one does not fit."""
     if array.min() < 0 or array.max() > 65535:
-        raise UnusableImageError(f"holds integers from {array.min()} to {array.max()}, beyond 16 bits")
+        raise UnusableImageError(f"holds integers beyond 16 bits: from {array.min()} to {array.max()}")
     return array.astype(np.uint16)
 
 

@@ -48,6 +48,11 @@ class StoredImages:
         return location_of(self.path)
 
     @property
+    def shape_from(self) -> str | None:
+        """Identifier of the image whose shape and dtype all must have; None: they were asked for, or the file's own."""
+        return None
+
+    @property
     def preferred_rows(self) -> int:
         """Rows to cut shards by: a range that begins and ends at multiples of it reads nothing twice."""
         return self.chunk_rows

@@ -87,7 +87,7 @@ def _encode(
     fitting = Heads(heads.mu[rows], None if heads.second is None else heads.second[rows])
     if session.second_head == P and fitting.second is not None:
         _check_p(session, fitting.second)
-    reason = "the encoder returned values that are not finite"
+    reason = "makes the encoder return values that are not finite"
     unfit = [Rejection(int(i), identifier_of(dataset, int(i)), reason) for i in samples.index[~whole]]
     return samples.index[whole], fitting, unfit
 

@@ -87,6 +87,19 @@ def test_other_sizes_name_both_and_advise_to_resize(tmp_path):
     assert "--resize" in reasons[0]
     assert "1 channel," in reasons[1]
     assert "--resize" not in reasons[1]
+    assert reasons[0].startswith("is of another size than 8 x 8: ")
+    assert reasons[1].startswith("has 1 channel where 3 are expected: ")
+
+
+def test_the_image_that_all_must_be_like_is_known(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"broken")
+    save(tmp_path / "b.png", noise(8, 8, dtype=np.uint16))
+    save(tmp_path / "c.png", noise(8, 8))
+    dataset = FolderImages(tmp_path)
+    assert dataset.shape_from == "b.png"
+    assert dataset.read(2, 3)[1][0].reason.startswith("is of type uint8 where uint16 is expected: ")
+    assert FolderImages(tmp_path, image_shape=(8, 8, 1)).shape_from == "b.png"
+    assert FolderImages(tmp_path, image_shape=(8, 8, 1), dtype=np.uint8).shape_from is None
 
 
 def test_another_type_than_the_encoder_takes_names_the_way_to_one_that_does(tmp_path):
@@ -112,7 +125,7 @@ def test_a_stack_of_pages_is_no_image(tmp_path, suffix):
     save(tmp_path / "a.png", noise(8, 8, 3))
     pages[0].save(tmp_path / f"b.{suffix}", save_all=True, append_images=pages[1:])
     (rejection,) = FolderImages(tmp_path).read(0, 2)[1]
-    assert rejection.reason == "holds 3 frames or pages; save each as a file of its own, or all as HDF5"
+    assert rejection.reason == "holds several frames or pages: 3; save each as a file of its own, or all as HDF5"
 
 
 def test_a_photograph_with_a_preview_is_an_image(tmp_path):

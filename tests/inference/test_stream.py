@@ -40,7 +40,7 @@ def test_images_without_finite_heads_are_rejected_alone(tmp_path, as_h5, linear,
     images[bad, -1, -1, -1] = 255
     found = encode_range(open_dataset(as_h5(tmp_path / "d.h5", images)), session, 0, 150, batch_size=32)
     assert [r.index for r in found.rejected] == bad
-    assert {r.reason for r in found.rejected} == {"the encoder returned values that are not finite"}
+    assert {r.reason for r in found.rejected} == {"makes the encoder return values that are not finite"}
     good = np.setdiff1d(np.arange(150), bad)
     np.testing.assert_array_equal(found.index, good)
     np.testing.assert_array_equal(found.heads.mu, linear.heads(images[good])[0])
