@@ -94,6 +94,21 @@ class DataInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class RejectionReason:
+    """Why images could not be used.
+
+    Attributes:
+        reason: What is wrong with each, as a sentence fragment that follows an identifier.
+        count: How many images.
+        example: Identifier of the first of them.
+    """
+
+    reason: str
+    count: int
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """Which dimensions a rule calls informative.
 
@@ -423,6 +438,7 @@ class AnalysisRecord:
         timings: Seconds and images per second; the only part that may differ between equal runs.
         versions: Versions of ngvae-tools and of the libraries it ran on.
         notes: Sentences a reader must know: assumptions made, values that are not defined and why.
+        rejections: The most frequent reasons why images could not be used, the most frequent first.
     """
 
     model: ModelInfo
@@ -442,6 +458,7 @@ class AnalysisRecord:
     supervised: Supervised | None = None
     reconstruction: Reconstruction | None = None
     notes: tuple[str, ...] = ()
+    rejections: tuple[RejectionReason, ...] = ()
 
     def to_json(self) -> str:
         """The record as JSON text, indented, one line a matrix row.
@@ -592,6 +609,7 @@ def _from_json(raw: dict[str, Any]) -> AnalysisRecord:
         supervised=_supervised(raw["supervised"]),
         reconstruction=_optional(Reconstruction, raw.get("reconstruction")),
         notes=raw["notes"],
+        rejections=tuple(RejectionReason(**reason) for reason in raw.get("rejections", ())),
     )
 
 

@@ -164,7 +164,7 @@ def test_the_keys_of_the_format():
         "format", "version", "model", "data", "selection", "rules", "dimensions", "covariance", "metrics",
         "sample_metrics", "intrinsic_dimension", "bootstrap", "truncation", "supervised", "reconstruction", "latents",
         "timings",
-        "versions", "notes",
+        "versions", "notes", "rejections",
     }  # fmt: skip
     assert set(raw["model"]) == {
         "path", "sha256", "family", "latent_dim", "hyperparameters", "provider", "positions", "heads", "input_range",

@@ -14,6 +14,8 @@ import numpy.typing as npt
 from ngvae_tools.contract import InputScale
 from ngvae_tools.datasets import ImageDataset, ImageShape, Rejection, RowImages
 from ngvae_tools.errors import DatasetError
+from ngvae_tools.reporting.rejections import RejectionTally
+from ngvae_tools.reporting.words import plain
 from ngvae_tools.training.order import Partition, epoch_order
 from ngvae_tools.training.sources import ImagesInMemory, ImageSource, StreamedImages
 
@@ -206,7 +208,8 @@ def load_images(
         if samples is None
         else ImagesInMemory(samples, block)
     )
-    train, kept = _split(usable, held_out, seed, rejected)
+    _refuse_too_few(dataset, usable, held_out, rejected)
+    train, kept = _split(usable, held_out, seed)
     return TrainingImages(
         source,
         train,
@@ -218,19 +221,37 @@ def load_images(
     )
 
 
+def _refuse_too_few(
+    dataset: ImageDataset, usable: npt.NDArray[np.bool_], held_out: float, rejected: list[Rejection]
+) -> None:
+    """Raise `DatasetError` if fewer than two images remain to train on."""
+    n_usable = int(usable.sum())
+    n_train = n_usable - round(n_usable * held_out)
+    if n_train >= 2:
+        return
+    found = f"{n_train} of {len(usable)}"
+    remedy = "name a data set with more images, or a smaller --held-out"
+    if rejected:
+        tally = RejectionTally()
+        tally.update(rejected)
+        found += f": {tally.in_full()}"
+        if (first := dataset.shape_from) is not None:
+            first = plain(first)
+            found += f"; {first}, the first image that can be read, says what size and type the others must have"
+            remedy = f"move {first} out of the data where it is the odd one, or pass --resize where only sizes differ"
+    raise DatasetError(
+        "too few images to train on",
+        expected="at least two usable images in the training share",
+        found=found,
+        remedy=remedy,
+    )
+
+
 def _split(
-    usable: npt.NDArray[np.bool_], held_out: float, seed: int, rejected: list[Rejection]
+    usable: npt.NDArray[np.bool_], held_out: float, seed: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     rows = np.flatnonzero(usable)
     n_held_out = round(len(rows) * held_out)
-    if len(rows) - n_held_out < 2:
-        reason = f" ({rejected[0].identifier}: {rejected[0].reason})" if rejected else ""
-        raise DatasetError(
-            "too few images to train on",
-            expected="at least two usable images in the training share",
-            found=f"{len(rows) - n_held_out} of {len(usable)}{reason}",
-            remedy="name a data set with more images, or a smaller --held-out",
-        )
     order = np.random.default_rng(seed).permutation(len(rows))
     return rows[np.sort(order[n_held_out:])], rows[np.sort(order[:n_held_out])]
 

@@ -119,8 +119,12 @@ def scaled(samples: Tensor, scale: InputScale, *, clip: bool = True) -> Tensor:
     return images.clamp(0, 1) if clip else images
 
 
-def check_image_shape(image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+def check_image_shape(image_shape: tuple[int, int, int], shape_from: str | None = None) -> tuple[int, int, int]:
     """The shape, if these networks can take it.
+
+    Args:
+        image_shape: (H, W, C).
+        shape_from: Identifier of the image that it is taken from; None: it is that of all images.
 
     Raises:
         DatasetError: Height or width is not a positive multiple of 16.
@@ -130,7 +134,8 @@ def check_image_shape(image_shape: tuple[int, int, int]) -> tuple[int, int, int]
         raise DatasetError(
             "the paper's networks cannot take these images",
             expected=f"height and width that are multiples of {STRIDE}",
-            found=f"{height} x {width}",
-            remedy="bring them to a square with --resize stretch, crop or pad, and --size",
+            found=f"{height} x {width}" + (f", the size of {shape_from}, the first" if shape_from is not None else ""),
+            remedy="bring them to a square with --resize stretch, crop or pad, and --size"
+            + ("" if shape_from is None else "; or, where that one alone differs, move it out of the data"),
         )
     return image_shape

@@ -278,7 +278,7 @@ def _shape(cell: Cell) -> tuple[int, int, int, int]:
         height, width, channels = dataset.image_shape
         if cell.config.resize is not None:
             height = width = cell.config.size
-        check_image_shape((height, width, channels))
+        check_image_shape((height, width, channels), None if cell.config.resize else dataset.shape_from)
         return len(dataset), height, width, channels
 
 

@@ -135,7 +135,9 @@ def refuse_changed_data(folder: Path, data: Mapping[str, Any]) -> None:
     """
     then = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))["data"]
     now = json.loads(json.dumps(data))
-    other = [f"{name} {now[name]}" for name in now if name != "path" and now[name] != then.get(name)]
+    # Another image may say which shape all have, as long as it is the same shape.
+    names = [name for name in now if name not in {"path", "shape_from"}]
+    other = [f"{name} {now[name]}" for name in names if now[name] != then.get(name)]
     if other:
         raise OutputError(
             f"{folder} holds a run that began with other data",

@@ -152,7 +152,7 @@ def _train(
                 refuse_finished(folder, overwrite=overwrite)
             device = training_device(config.device, ranks.local_rank)
             dataset = stack.enter_context(_open_for(config, data, dataset_key))
-            check_image_shape(dataset.image_shape)
+            check_image_shape(dataset.image_shape, dataset.shape_from)
             own = identity(config, data_fingerprint=dataset.fingerprint(), device=device.type, processes=ranks.world)
             resumed = ranks.first and goes_on(folder, own, overwrite=overwrite)
             seed = config.resolved_data_seed
@@ -352,6 +352,7 @@ def _config_body(
             "kind": dataset.kind,
             "fingerprint": own["data"],
             "image_shape": dataset.image_shape,
+            "shape_from": dataset.shape_from,
             "sample_type": dataset.dtype.name,
             "scale": dataclasses.asdict(images.scale),
             "n_images": len(dataset),

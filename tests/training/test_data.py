@@ -127,6 +127,19 @@ def test_one_image_cannot_be_trained_on(tmp_path, sprites):
         loaded(tmp_path / "a.h5", sprites[:2], held_out=0.5)
 
 
+def test_an_odd_image_that_comes_first_is_named_with_what_it_asks_for(tmp_path, as_pngs):
+    folder = as_pngs(tmp_path / "d", np.zeros((5, 16, 16, 3), np.uint8))
+    Image.new("RGB", (32, 32)).save(folder / "00.png")
+    (folder / "000.png").write_bytes(b"broken")
+    with pytest.raises(DatasetError, match="too few images") as caught:
+        opened(folder)
+    text = str(caught.value)
+    assert "found 1 of 7: 5 are of another size than 32 x 32 (such as 00000.png), 1 is not an image" in text
+    assert "most often (5): height 16, width 16, 3 channels, uint8, expected height 32" in text
+    assert "00.png, the first image that can be read, says what size and type the others must have" in text
+    assert "; move 00.png out of the data where it is the odd one, or pass --resize" in text
+
+
 # Streaming
 
 

@@ -173,6 +173,10 @@ class TestRun:
             train(as_h5(tmp_path / "d.h5", np.ones((9, 20, 20, 3), np.uint8)), run.folder, overwrite=True)
         assert {path.name: path.read_bytes() for path in run.folder.iterdir()} == before
 
+    def test_the_image_whose_size_cannot_be_used_is_named(self, tmp_path, as_pngs):
+        with pytest.raises(DatasetError, match=r"found 20 x 20, the size of 00000\.png, the first; .* move it out"):
+            train(as_pngs(tmp_path / "d", np.ones((3, 20, 20, 3), np.uint8)), tmp_path / "run")
+
     def test_an_unknown_option_is_named(self, sprites, tmp_path):
         with pytest.raises(OptionError, match="latent_dims"):
             train(sprites, tmp_path / "run", latent_dims=3)
