@@ -133,7 +133,7 @@ class SweepRecord:
     """Everything that a sweep found out.
 
     Attributes:
-        data: Path, fingerprint and number of images of the data set, and how many could not be used.
+        data: Path, fingerprint and number of images of the data set, and how many could not be used, in words why.
         options: Options of the trainings, those that a level or a trial sets left out.
         latent_dim: Number K of latent dimensions.
         rule: The rule that the models' family is made for.

@@ -71,10 +71,10 @@ def show_selection(terminal: Terminal, record: AnalysisRecord, folder: Path, *, 
 
         terminal.show(render(open_sources([folder])))
     if record.data.n_rejected:
-        terminal.say(
-            f"{record.data.n_rejected:,} of {record.data.n_images:,} images could not be used; "
-            f"{folder / 'rejected.jsonl'} says why."
-        )
+        from ngvae_tools.reporting.rejections import rejected_text
+
+        told = rejected_text(record.rejections, record.data.n_rejected, record.data.n_images)
+        terminal.say(f"{told}; {folder / 'rejected.jsonl'} lists each.")
     terminal.next("report", folder, "--html", folder / "report.html")
     if record.data.n_rejected:
         raise typer.Exit(FINISHED_WITH_REJECTED)

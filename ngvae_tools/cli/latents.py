@@ -223,7 +223,9 @@ def append(
         )
     _say_combined(terminal, found)
     if found.n_rejected:
-        terminal.say(f"{found.n_rejected:,} images could not be used; {found.rejected} says why.")
+        from ngvae_tools.reporting.rejections import rejected_text
+
+        terminal.say(f"{rejected_text(found.reasons, found.n_rejected)}; {found.rejected} lists each.")
         raise typer.Exit(FINISHED_WITH_REJECTED)
 
 

@@ -162,6 +162,7 @@ def command(
         resize=resize,
         size=size,
     )
+    from ngvae_tools.reporting.rejections import rejected_by_run
     from ngvae_tools.reporting.words import plural, unfinished
     from ngvae_tools.training.allocator import keep_freed_memory
     from ngvae_tools.workflows.train import default_run, train
@@ -206,13 +207,9 @@ def command(
             f"Wrote {folder / name} ({export['bytes'] / 1e6:.2f} MB); torch and onnxruntime differ by at most "
             f"{export['max_abs_difference']:.1e}."
         )
-    rejected = run.config["data"]["rejected"]
+    rejected = rejected_by_run(run.config)
     if rejected:
-        first = rejected[0]
-        terminal.say(
-            f"{plural(len(rejected), 'image', 'images')} could not be used, such as {first['id']}: {first['reason']}; "
-            f"{folder / 'config.json'} names them all."
-        )
+        terminal.say(f"{rejected}; {folder / 'config.json'} lists each.")
     key = [] if dataset_key is None else ["--dataset-key", dataset_key]
     terminal.next("select-latents", run.encoder, data, *key)
     if rejected:

@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING
 
 from ngvae_tools.analysis.indices import indices
 from ngvae_tools.reporting import costs, metrics, rules, storage
+from ngvae_tools.reporting.rejections import reasons_text, rejected_text
 from ngvae_tools.reporting.words import count, flat, number, plain, plural
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ngvae_tools.record import AnalysisRecord, DimensionStatistics, Reconstruction
 
 Rows = list[tuple[str, str]]
+
+CONSIDERABLE = 0.01
+"""Share of images that could not be used from which a reader must know of it."""
 
 
 def headline(record: AnalysisRecord) -> str:
@@ -89,10 +95,19 @@ def _reconstruction_rows(found: Reconstruction) -> Rows:
 
 def notes(record: AnalysisRecord) -> tuple[str, ...]:
     """The record's notes, what follows from its numbers, and one that owns up where a number is n/a without a note."""
+    rejected = tuple(_on_rejected(record))
     absent = [name for name, value in dataclasses.asdict(record.metrics).items() if value is None]
     if absent and not record.notes:
-        return (f"The record does not say why {', '.join(absent)} is not defined.",)
-    return tuple(plain(note) for note in record.notes)
+        return (*rejected, f"The record does not say why {', '.join(absent)} is not defined.")
+    return (*rejected, *(plain(note) for note in record.notes))
+
+
+def _on_rejected(record: AnalysisRecord) -> Iterator[str]:
+    """That a considerable share of the images could not be used, and why."""
+    data = record.data
+    if data.n_rejected and data.n_rejected >= CONSIDERABLE * data.n_images:
+        text = rejected_text(record.rejections, data.n_rejected, data.n_images)
+        yield f"{text}. What is said here is of the others; rejected.jsonl lists each."
 
 
 def data_rows(record: AnalysisRecord) -> Rows:
@@ -102,10 +117,18 @@ def data_rows(record: AnalysisRecord) -> Rows:
     return [
         ("Data set", f"{plain(data.path)} ({plain(data.kind)})"),
         ("Seen", plural(data.n_images, "image", "images") + kept),
-        ("Rejected", f"{count(data.n_rejected)}, listed in rejected.jsonl" if data.n_rejected else "0"),
+        ("Rejected", _rejected(record)),
         ("Resize", "none: images were taken as they are" if data.resize is None else plain(data.resize)),
         ("Fingerprint", plain(data.fingerprint)),
     ]
+
+
+def _rejected(record: AnalysisRecord) -> str:
+    total = record.data.n_rejected
+    if not total:
+        return "0"
+    reasons = reasons_text(record.rejections, total)
+    return f"{count(total)}{reasons and ': '}{reasons}; listed in rejected.jsonl"
 
 
 def provenance_rows(record: AnalysisRecord) -> Rows:

@@ -27,7 +27,7 @@ from ngvae_tools.reporting.sweep_figure import CAPTION as SWEEP_CAPTION
 from ngvae_tools.reporting.sweep_figure import sweep_svg
 from ngvae_tools.reporting.sweep_view import HEADS, LEGEND, sweep_facts, sweep_rows
 from ngvae_tools.reporting.sweep_words import headline as sweep_headline
-from ngvae_tools.reporting.words import flat, plain, plural
+from ngvae_tools.reporting.words import plain, plural
 
 if TYPE_CHECKING:
     from ngvae_tools.analysis.stability import Stability
@@ -268,5 +268,6 @@ def _run(named: NamedRun) -> dict[str, Any]:
         "score": progress.score_name(epochs),
         "figures": progress.figure_rows(epochs[-1]) if epochs else [],
         "facts": progress.epoch_rows(named) if epochs else [],
-        "config": flat(dict(named.record.config)),
+        "notes": progress.run_notes(named),
+        "config": progress.config_rows(named),
     }

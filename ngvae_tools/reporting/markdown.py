@@ -71,7 +71,9 @@ def markdown(sources: Sources) -> str:
         parts += _analysis(named, most=max(ROWS // min(len(sources.analyses), MANY), 1), folded=several)
     parts += _more(len(sources.analyses), "analyses")
     if sources.runs:
-        parts += ["### Training runs", _runs(sources.runs[:MANY]), *_more(len(sources.runs), "runs")]
+        runs = sources.runs[:MANY]
+        notes = [(code(run.name), note) for run in runs for note in progress.run_notes(run)]
+        parts += ["### Training runs", _runs(runs), _items(notes), *_more(len(sources.runs), "runs")]
     for named_sweep in sources.sweeps[:MANY]:
         parts += _sweep(named_sweep, most=LEVELS // min(len(sources.sweeps), MANY))
     parts += _more(len(sources.sweeps), "sweeps")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from ngvae_tools.reporting.words import ABSENT, count, number, plural, unfinished
+from ngvae_tools.reporting.rejections import rejected_by_run
+from ngvae_tools.reporting.words import ABSENT, count, flat, number, plural, unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,6 +79,20 @@ def epoch_rows(run: NamedRun) -> Rows:
             for name, export in summary.get("exports", {}).items()
         ),
     ]
+
+
+def run_notes(run: NamedRun) -> tuple[str, ...]:
+    """What a reader must know of a run: which of its images could not be used."""
+    rejected = rejected_by_run(run.record.config)
+    return (f"{rejected}; config.json lists each.",) if rejected else ()
+
+
+def config_rows(run: NamedRun) -> Rows:
+    """The run's config.json as dotted names and texts; of the images that could not be used, how many and why."""
+    config = dict(run.record.config)
+    if rejected := rejected_by_run(config):
+        config["data"] = {**config["data"], "rejected": f"{rejected}; config.json lists each"}
+    return flat(config)
 
 
 def bar(values: Sequence[float], top: float, width: int = 40) -> str:

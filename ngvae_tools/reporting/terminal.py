@@ -105,9 +105,10 @@ def run_view(run: NamedRun, *, every: bool = False) -> RenderableType:
     from rich.console import Group
 
     head = title(f"{run.name}: training run, {progress.state(run)}")
+    notes = [paragraph(f"Note: {note}") for note in progress.run_notes(run)]
     epochs = run.record.epochs
     if not epochs:
-        return Group(head, paragraph("No epoch has finished yet."))
+        return Group(head, paragraph("No epoch has finished yet."), *notes)
     last = epochs[-1]
     figures = table(["last epoch", "training", "held out"], left=1)
     for row in progress.figure_rows(last):
@@ -126,4 +127,6 @@ def run_view(run: NamedRun, *, every: bool = False) -> RenderableType:
     if folded:
         rest = extent(progress.scores(last)[k] for k in range(len(shown)) if k not in chosen)
         add(bars, "", f"{folded} others", "", rest)
-    return Group(head, figures, paragraph(""), pairs(progress.epoch_rows(run)), paragraph(f"\n{legend}\n"), bars)
+    return Group(
+        head, figures, paragraph(""), pairs(progress.epoch_rows(run)), *notes, paragraph(f"\n{legend}\n"), bars
+    )

@@ -22,6 +22,8 @@ from ngvae_tools.latents.reader import LatentFile, latent_path, open_latents
 from ngvae_tools.latents.tables import texts
 from ngvae_tools.latents.writer import Block, Errors, RowsShape, write_latents
 from ngvae_tools.record import FILE_NAME as RECORD_NAME
+from ngvae_tools.record import RejectionReason
+from ngvae_tools.reporting.rejections import RejectionTally
 from ngvae_tools.workflows.encode import EncodeOptions, OpenPass, encode_options_of, open_pass
 from ngvae_tools.workflows.lock import locked
 from ngvae_tools.workflows.opening import brings_floats, encoder_of
@@ -46,6 +48,7 @@ class Combined:
         n_added: Those of them that the first file did not have.
         n_rejected: Images that could not be used.
         rejected: The file that tells which, if there are any.
+        reasons: Why, the most frequent reasons first.
         notes: Sentences a reader must know.
     """
 
@@ -54,6 +57,7 @@ class Combined:
     n_added: int
     n_rejected: int = 0
     rejected: Path | None = None
+    reasons: tuple[RejectionReason, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -204,17 +208,18 @@ def _append(path: Path, old: LatentFile, opened: OpenPass, prefix: str) -> Combi
                 raise DatasetError(
                     f"no image of {opened.encoding.data.path} can be used",
                     expected="images that fit the encoder",
-                    found=f"{done.n_rejected} of {done.n_images} unfit",
+                    found=f"{done.n_rejected} of {done.n_images} unfit: {_tally(done.files).in_full()}",
                     remedy="name the data that the encoder was made for",
                 )
             new = _encoded(old.header, opened, done.files)
             combined = _write(path, old.header, [before, new], ("", prefix), _PREFIX_NEW)
             rejected = _write_rejected(path, done.files)
+            reasons = _tally(done.files).reasons
             shards.remove()
     finally:
         with suppress(OSError):  # there are shards in it
             work.rmdir()
-    return dataclasses.replace(combined, n_rejected=done.n_rejected, rejected=rejected)
+    return dataclasses.replace(combined, n_rejected=done.n_rejected, rejected=rejected, reasons=reasons)
 
 
 def _write(path: Path, first: LatentHeader, parts: Sequence[_Part], prefixes: Sequence[str], remedy: str) -> Combined:
@@ -455,6 +460,14 @@ def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[t
     # Data of whole numbers say nothing of floats.
     if all(floats) and brings_floats(floats[0]) != brings_floats(floats[1]):
         yield "float_samples", floats[0], floats[1]
+
+
+def _tally(files: Sequence[Path]) -> RejectionTally:
+    """The rejected images of all shards, counted."""
+    tally = RejectionTally()
+    for result in results(files):
+        tally.update(result.rejected)
+    return tally
 
 
 def _write_rejected(path: Path, files: Sequence[Path]) -> Path | None:

@@ -19,6 +19,7 @@ from ngvae_tools.inference.providers import CPU, available_cpus
 from ngvae_tools.inference.session import EncoderSession, HeadNames, InputOptions
 from ngvae_tools.inference.shards import ShardSettings
 from ngvae_tools.record import REPLICATES
+from ngvae_tools.reporting.rejections import RejectionTally, reasons_text
 from ngvae_tools.workflows.encoding_pass import EncodingPass
 from ngvae_tools.workflows.opening import encoder_of, fit_floats, open_images, shape_of
 from ngvae_tools.workflows.shard_folder import ShardFolder
@@ -272,14 +273,14 @@ class _Progress:
     def __init__(self, options: EncodeOptions, start: EncodeProgress) -> None:
         self._options = options
         self.now = start
-        self._example = ""
+        self._rejected = RejectionTally()
 
     def add(self, done: Done) -> None:
         """Count a piece."""
-        now, more = self.now, len(done.rejected)
-        if more and not self._example:
-            self._example = f", such as {done.rejected[0].identifier!r}, which {done.rejected[0].reason}"
-        self.now = EncodeProgress(now.done + done.images, now.rejected + more, now.total, now.n_before)
+        now = self.now
+        self._rejected.update(done.rejected)
+        rejected = now.rejected + len(done.rejected)
+        self.now = EncodeProgress(now.done + done.images, rejected, now.total, now.n_before)
         if self._options.on_progress is not None:
             self._options.on_progress(self.now)
         self.check()
@@ -291,10 +292,13 @@ class _Progress:
             return
         most = limit * now.total if isinstance(limit, float) and limit < 1 else limit
         if now.rejected > most:
+            told = reasons_text(self._rejected.reasons, self._rejected.total)
+            # Of shards that were there before, only the number is known.
+            among = ": " if self._rejected.total == now.rejected else "; of those seen by this run "
             raise TooManyRejectedError(
                 "too many images cannot be used",
                 expected=f"at most {most:,.0f} of {now.total:,}, by --max-rejected",
-                found=f"{now.rejected:,} rejected among {now.done:,} seen{self._example}",
+                found=f"{now.rejected:,} rejected among {now.done:,} seen{told and among}{told}",
                 remedy="mend the data set, or allow more: finished shards are kept, and go on with a higher limit",
             )
 

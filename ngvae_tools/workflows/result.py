@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from ngvae_tools.files import flush_to_disk, output_errors, real_path, refuse_ex
 from ngvae_tools.latents.header import FILE_NAME as LATENTS_NAME
 from ngvae_tools.record import FILE_NAME as RECORD_NAME
 from ngvae_tools.record import AnalysisRecord, Selection
+from ngvae_tools.reporting.rejections import RejectionTally
 from ngvae_tools.workflows.encoding_pass import EncodingPass
 from ngvae_tools.workflows.evidence import Evidence
 from ngvae_tools.workflows.shard_folder import results
@@ -31,9 +31,6 @@ from ngvae_tools.workflows.verdict import analysis_record, bootstrap_of, verdict
 REJECTED_NAME = "rejected.jsonl"
 
 RESULT_NAMES = (RECORD_NAME, LATENTS_NAME, REJECTED_NAME)
-
-MAX_REASONS = 1000
-"""Different reasons of rejection that are counted, to name the most frequent one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +81,7 @@ def write_result(
     """
     began = time.perf_counter()
     with ResultFiles(folder) as parts:
-        survey, n_rejected, identifier_type, footprint = _survey(encoding, files, parts)
+        survey, rejected, identifier_type, footprint = _survey(encoding, files, parts)
         findings = survey.findings()
         chosen = choice.given or findings.selection(choice.rule, choice.threshold)
         if chosen is None:
@@ -102,7 +99,7 @@ def write_result(
             findings,
             verdict,
             latents,
-            n_rejected,
+            rejected,
             {**timings, **evidence.seconds, "total_seconds": time.perf_counter() - started},
             bootstrap=bootstrap_of(encoding.settings.replicates),
             truncation=evidence.truncation,
@@ -116,11 +113,10 @@ def write_result(
 
 def _survey(
     encoding: EncodingPass, files: Sequence[Path], parts: ResultFiles
-) -> tuple[Survey, int, np.dtype[Any], Footprint]:
-    """All shards' surveys joined, the number of rejected images, the type of all identifiers, and a sample's size."""
+) -> tuple[Survey, RejectionTally, np.dtype[Any], Footprint]:
+    """All shards' surveys joined, the rejected images counted, the type of all identifiers, and a sample's size."""
     types: set[np.dtype[Any]] = set()
-    reasons: Counter[str] = Counter()
-    n_rejected, footprint = 0, Footprint()
+    rejected, footprint = RejectionTally(), Footprint()
     survey = Survey(
         encoding.family,
         encoding.model.latent_dim,
@@ -133,27 +129,24 @@ def _survey(
         if len(result.index):
             types.add(identifiers_of(result).dtype)
         parts.reject(result.rejected)
-        n_rejected += len(result.rejected)
+        rejected.update(result.rejected)
         footprint += result.footprint
-        if len(reasons) < MAX_REASONS:
-            reasons.update(rejection.reason for rejection in result.rejected)
     n_images = encoding.data.n_images
-    if n_images != survey.n_images + n_rejected:
+    if n_images != survey.n_images + rejected.total:
         raise OutputError(
             "images were lost on the way",
             expected=f"{n_images} images seen",
-            found=f"{survey.n_images} encoded and {n_rejected} rejected",
+            found=f"{survey.n_images} encoded and {rejected.total} rejected",
             remedy="please report this; no result was written",
         )
     if survey.n_images == 0:
-        reason, count = reasons.most_common(1)[0]
         raise DatasetError(
             f"no image of {encoding.data.path} can be used",
             expected="images that fit the encoder",
-            found=f"{n_rejected} of {n_rejected} unfit, {count} of them because each {reason}",
+            found=f"{n_images} of {n_images} unfit: {rejected.in_full()}",
             remedy="name the data that the encoder was made for, or pass --resize where only the size differs",
         )
-    return survey, n_rejected, np.result_type(*types), footprint
+    return survey, rejected, np.result_type(*types), footprint
 
 
 def _undecided(rule: str, findings: Findings) -> OptionError:

@@ -15,6 +15,7 @@ from ngvae_tools.datasets import open_dataset
 from ngvae_tools.datasets.places import Place, location_of, name_of, place_of
 from ngvae_tools.errors import NgvaeToolsError, OptionError, TrainingDivergedError
 from ngvae_tools.files import refuse_existing, write_text
+from ngvae_tools.reporting.rejections import rejected_by_run
 from ngvae_tools.reporting.sweep_figure import write_figures
 from ngvae_tools.run import RunRecord
 from ngvae_tools.sweep_record import (
@@ -206,6 +207,7 @@ def _record(
             "fingerprint": dataset.fingerprint(),
             "n_images": len(dataset),
             "n_rejected": len(done.run().config["data"]["rejected"]),
+            "rejected": rejected_by_run(done.run().config),
         }
     options = {
         **dataclasses.asdict(base),

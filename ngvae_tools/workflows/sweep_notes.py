@@ -90,9 +90,8 @@ def _inside(record: SweepRecord, plateau: Plateau) -> list[Level]:
 
 
 def _limits(record: SweepRecord) -> Iterator[str]:
-    rejected = record.data.get("n_rejected")
-    if isinstance(rejected, int) and rejected > 0:
-        yield f"{plural(rejected, 'image', 'images')} could not be used; config.json of each training names them."
+    if rejected := record.data.get("rejected"):
+        yield f"{rejected}; config.json of each training lists them."
     without = [level.sigma for level in record.levels if level.kept is not None and level.kept.two_nn is None]
     if without:
         at = ", ".join(f"{sigma:g}" for sigma in without)

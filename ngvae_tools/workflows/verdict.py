@@ -26,6 +26,7 @@ from ngvae_tools.record import (
     Supervised,
     Truncation,
 )
+from ngvae_tools.reporting.rejections import RejectionTally
 from ngvae_tools.workflows.encoding_pass import EncodingPass
 from ngvae_tools.workflows.notes import notes_on
 from ngvae_tools.workflows.versions import versions_of
@@ -79,7 +80,7 @@ def analysis_record(
     findings: Findings,
     verdict: Verdict,
     latents: LatentsInfo,
-    n_rejected: int,
+    rejected: RejectionTally,
     timings: Mapping[str, float],
     *,
     bootstrap: Bootstrap | None,
@@ -100,7 +101,7 @@ def analysis_record(
         undefined_of_samples = tuple(f"For samples of the posterior, {sentence}" for sentence in sentences)
     return AnalysisRecord(
         model=encoding.model,
-        data=dataclasses.replace(encoding.data, n_rejected=n_rejected),
+        data=dataclasses.replace(encoding.data, n_rejected=rejected.total),
         selection=verdict.selection,
         rules=verdict.rules,
         dimensions=_dimensions(findings, verdict.selection),
@@ -123,6 +124,7 @@ def analysis_record(
             *undefined_of_samples,
             *notes,
         ),
+        rejections=rejected.reasons,
     )
 
 

@@ -179,7 +179,8 @@ class TestSelectLatents:
         (folder / "00004.png").write_bytes(b"broken")
         found = commands("select-latents", encoder, folder, "-o", "out")
         assert found.returncode == 3
-        assert "2 of 6 images could not be used; out/rejected.jsonl says why." in found.stderr
+        assert "2 of 6 images (33 %) could not be used: 1 makes the encoder return" in found.stderr
+        assert "(00004.png); out/rejected.jsonl lists each." in found.stderr
         lines = (tmp_path / "out/rejected.jsonl").read_text().splitlines()
         assert [json.loads(line)["id"] for line in lines] == ["00001.png", "00004.png"]
 
@@ -189,7 +190,8 @@ class TestSelectLatents:
         (folder / "00004.png").write_bytes(b"broken")
         found = command_line("train", folder, "-o", "run", "--epochs", "1", "--latent-dim", "2")
         assert found.returncode == 3, found.stderr
-        assert "1 image could not be used, such as 00004.png" in found.stderr
+        assert "1 of 20 images (5 %) could not be used: 1 is not an image" in found.stderr
+        assert "(00004.png); run/config.json lists each." in found.stderr
         assert "no prior weights were learned" in found.stderr
         rejected = json.loads((tmp_path / "run/config.json").read_text())["data"]["rejected"]
         assert [line["id"] for line in rejected] == ["00004.png"]

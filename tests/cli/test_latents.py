@@ -148,5 +148,6 @@ def test_append_says_what_was_rejected(commands, as_pngs):
     (new / "broken.png").write_bytes(b"no")
     found = commands("latents", "append", "out", "new", "--encoder", encoder, "--prefix", "new/")
     assert found.returncode == 3, found.stderr
-    assert "1 images could not be used; out/latents.h5.rejected.jsonl says why." in found.stderr
+    assert "1 image could not be used: 1 is not an image" in found.stderr
+    assert "(broken.png); out/latents.h5.rejected.jsonl lists each." in found.stderr
     assert len(LatentFile(commands.folder / "out")) == 259

@@ -3,10 +3,25 @@ import dataclasses
 import pytest
 import records as build
 
+from ngvae_tools.record import RejectionReason
 from ngvae_tools.reporting.html import page
 from ngvae_tools.reporting.sources import open_sources
 
 HOSTILE = "<img src=x onerror=alert(1)> [red]$x^{"
+
+MIXED = {
+    "n_images": 502,
+    "n_train": 420,
+    "rejected": [
+        {"id": "broken.png", "reason": "cannot be decoded: no end"},
+        *(
+            {"id": f"{k}.tif", "reason": "is of type uint16 where uint8 is expected: height 8; advice"}
+            for k in range(80)
+        ),
+        {"id": HOSTILE, "reason": HOSTILE},
+    ],
+}
+"""What config.json says of a folder with images of two types."""
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +43,10 @@ def many(tmp_path_factory):
             factors=tuple(dataclasses.replace(f, name=f"{HOSTILE} \x1b[31m") for f in nasty.supervised.factors),
         ),
     )
+    wide = dataclasses.replace(
+        build.analysis(64, 11, seed=4, full=True, rejected=60),
+        rejections=(RejectionReason(f"holds {HOSTILE}", 59, f"{HOSTILE} \x1b[31m \udc80"),),
+    )
     return open_sources(
         [
             build.write_analysis(tmp_path / "one" / "selection", build.analysis(full=True)),
@@ -35,9 +54,9 @@ def many(tmp_path_factory):
                 tmp_path / "two" / "selection", build.analysis(family="gaussian", informative=9, seed=1)
             ),
             build.write_analysis(tmp_path / "single", build.analysis(1, 1)),
-            build.write_analysis(tmp_path / "wide", build.analysis(64, 11, seed=4, full=True)),
+            build.write_analysis(tmp_path / "wide", wide),
             build.write_analysis(tmp_path / HOSTILE, nasty),
-            build.write_run(tmp_path / "one" / "run", config={HOSTILE: HOSTILE}),
+            build.write_run(tmp_path / "one" / "run", config={HOSTILE: HOSTILE, "data": MIXED}),
             build.write_run(tmp_path / "two" / "run", build.epochs(gaussian=True, held_out=False), finished=False),
         ]
     )

@@ -100,7 +100,7 @@ def test_numbers_are_the_records(alone):
         record.data.fingerprint,
         record.model.sha256,
         "6,000 images",
-        "3, listed in rejected.jsonl",
+        "3; listed in rejected.jsonl",
         "2.4.6",
     ):
         assert fact in shown

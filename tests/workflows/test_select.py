@@ -270,6 +270,11 @@ class TestIdentifiersAndRejections:
         assert "height 8, width 8" in lines[2]["reason"]
         assert "--resize" in lines[2]["reason"]
         assert (record.data.n_images, record.data.n_rejected) == (7, 3)
+        assert [(r.reason.split(" ")[:3], r.count, r.example) for r in record.rejections] == [
+            (["makes", "the", "encoder"], 1, "00002.png"),
+            (["is", "not", "an"], 1, "00004.png"),
+            (["is", "of", "another"], 1, "sub/00000.png"),
+        ]
         assert read_latents(tmp_path / "out/latents.h5")[1].tolist() == [
             b"00000.png",
             b"00001.png",
@@ -483,7 +488,7 @@ class TestOutput:
     def test_the_most_frequent_reason_is_the_one_that_is_named(self, tmp_path, encoder, as_pngs):
         folder = as_pngs(tmp_path / "d", np.zeros((6, 20, 20, 3), np.uint8))
         (folder / "00000.png").write_bytes(b"broken")
-        with pytest.raises(DatasetError, match=r"found 6 of 6 unfit, 5 of them because each .*height 20.*--resize"):
+        with pytest.raises(DatasetError, match=r"6 of 6 unfit: 5 are of another size .* \(5\): height 20.*--resize"):
             select_latents(encoder, folder, tmp_path / "out")
 
     def test_a_folder_of_mostly_unfit_images_still_gives_a_result(self, tmp_path, encoder, as_pngs):

@@ -248,7 +248,8 @@ class TestNotes:
         assert "no one answer" not in text
 
     def test_images_that_could_not_be_used(self):
-        assert "1 image could not be used" in self.say(data={"path": "a", "n_images": 9, "n_rejected": 1})
+        text = "1 of 9 images (11 %) could not be used: 1 cannot be decoded (b.png)"
+        assert f"{text}; config.json" in self.say(data={"path": "a", "n_images": 9, "n_rejected": 1, "rejected": text})
         assert "could not be used" not in self.say()
 
     def test_an_intrinsic_dimension_that_is_not_known(self):

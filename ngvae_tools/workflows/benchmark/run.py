@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ngvae_tools.benchmark_record import FILE_NAME, TABLE_NAME, BenchmarkRecord, rows_of
 from ngvae_tools.errors import OptionError
 from ngvae_tools.files import write_text
 from ngvae_tools.reporting.benchmark import markdown
+from ngvae_tools.reporting.rejections import rejected_by_run
 from ngvae_tools.reporting.words import plural
 from ngvae_tools.run import RunRecord
 from ngvae_tools.workflows.benchmark.figures import cell_figures
@@ -218,14 +219,13 @@ def _notes_on_runs(plan: Plan, runs: Sequence[tuple[str, RunRecord]]) -> Iterato
     devices = sorted({str(run.config["identity"]["device"]) for _, run in runs})
     if len(devices) > 1 or (devices and not plan.device.startswith(devices[0])):
         yield f"Trainings ran on {' and '.join(devices)}, whatever the last call ran on."
-    rejected: dict[str, int] = {}
+    by_path: dict[str, list[Mapping[str, Any]]] = {}
     for _, run in runs:
-        about = run.config["data"]
-        rejected[about["path"]] = max(len(about["rejected"]), rejected.get(about["path"], 0))
-    for path, n in rejected.items():
-        if n:
-            unused = plural(n, "image", "images")
-            yield f"{unused} of {path} could not be used; config.json of each training names them."
+        by_path.setdefault(run.config["data"]["path"], []).append(run.config)
+    for path, configs in by_path.items():
+        worst = max(configs, key=lambda config: len(config["data"]["rejected"]))
+        if rejected := rejected_by_run(worst):
+            yield f"{path}: {rejected}; config.json of each training lists them."
 
 
 def _notes(plan: Plan, record: BenchmarkRecord) -> tuple[str, ...]:

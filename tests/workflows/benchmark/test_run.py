@@ -147,7 +147,7 @@ def test_what_the_trainings_say_of_themselves_is_told(finished, tmp_path):
     notes = " ".join(tabulate(tmp_path / "B").notes)
     assert "different versions of torch: 1.0, 2" in notes
     assert "ran on cpu and cuda" in notes
-    assert "1 image of" in notes
+    assert "could not be used: 1 broken (3); config.json of each training" in notes
 
 
 SCRIPT = """
