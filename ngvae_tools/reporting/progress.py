@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -88,8 +89,14 @@ def run_notes(run: NamedRun) -> tuple[str, ...]:
 
 
 def config_rows(run: NamedRun) -> Rows:
-    """The run's config.json as dotted names and texts; of the images that could not be used, how many and why."""
+    """The run's config.json as dotted names and texts; of the images that could not be used, how many and why.
+
+    Of `identity`, which repeats the options as they were resolved, only what the options do not say.
+    """
     config = dict(run.record.config)
+    options, identity = config.get("options"), config.get("identity")
+    if isinstance(options, Mapping) and isinstance(identity, Mapping):
+        config["identity"] = {k: v for k, v in identity.items() if k not in options or options[k] != v}
     if rejected := rejected_by_run(config):
         config["data"] = {**config["data"], "rejected": f"{rejected}; config.json lists each"}
     return flat(config)

@@ -91,8 +91,15 @@ def rejected_text(reasons: Sequence[RejectionReason], total: int, images: int | 
         images: Of how many; None: that is not known.
     """
     said = reasons_text(reasons, total)
-    share = f"{count(total)} of {plural(images, 'image', 'images')} ({100 * total / images:.2g} %)" if images else ""
-    return f"{share or plural(total, 'image', 'images')} could not be used{said and ': '}{said}"
+    unused = f"{count(total)} of {plural(images, 'image', 'images')}" if images else plural(total, "image", "images")
+    if images:
+        percent = 100 * total / images
+        unused += (
+            f" ({f'{percent:.2g}' if percent < 9.5 else f'{percent:.0f}'} %)"
+            if percent >= 0.1
+            else " (less than 0.1 %)"
+        )
+    return f"{unused} could not be used{said and ': '}{said}"
 
 
 def rejected_by_run(config: Mapping[str, Any]) -> str:

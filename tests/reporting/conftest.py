@@ -56,7 +56,15 @@ def many(tmp_path_factory):
             build.write_analysis(tmp_path / "single", build.analysis(1, 1)),
             build.write_analysis(tmp_path / "wide", wide),
             build.write_analysis(tmp_path / HOSTILE, nasty),
-            build.write_run(tmp_path / "one" / "run", config={HOSTILE: HOSTILE, "data": MIXED}),
+            build.write_run(
+                tmp_path / "one" / "run",
+                config={
+                    HOSTILE: HOSTILE,
+                    "data": MIXED,
+                    "options": {"sigma": 0.245, "device": "auto"},
+                    "identity": {"sigma": 0.245, "device": "cpu"},
+                },
+            ),
             build.write_run(tmp_path / "two" / "run", build.epochs(gaussian=True, held_out=False), finished=False),
         ]
     )

@@ -52,6 +52,15 @@ def test_reasons_are_counted_and_the_most_frequent_comes_first():
     assert reasons_text(found.reasons, found.total) == SAID
     assert rejected_text(found.reasons, 82, 502) == f"82 of 502 images (16 %) could not be used: {SAID}"
     assert rejected_text((), 1) == "1 image could not be used"
+    for total, share in (
+        (1, "less than 0.1"),
+        (25, "0.25"),
+        (949, "9.5"),
+        (951, "10"),
+        (9_999, "100"),
+        (10_000, "100"),
+    ):
+        assert rejected_text((), total, 10_000) == f"{total:,} of 10,000 images ({share} %) could not be used"
     assert found.in_full().startswith(f"{SAID}; most often (80): height 32, width 32, 1 channel, uint16")
     assert tally([("a", "is empty")] * 2).in_full() == "2 are empty (such as a)"
 
@@ -94,6 +103,8 @@ def test_every_report_of_a_run_says_why_and_none_lists_all(many, many_page):
     assert f"<p>{said}" in section
     assert f"<dt>data.rejected</dt><dd>{said}" in section
     assert "<dt>data.n_train</dt><dd>420</dd>" in section
+    assert "<dt>identity.device</dt><dd>cpu</dd>" in section
+    assert "identity.sigma" not in section
     assert "79.tif" not in section
     assert f"Note: {said}" in flat(shown(run_view(many.runs[0])))
     assert said in markdown(many)
