@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import numpy as np
@@ -27,6 +27,12 @@ MAX_CATEGORIES = 20
 
 KINDS: tuple[FactorKind, ...] = get_args(FactorKind)
 
+MOST_CLASSES, MOST_CLASS_BYTES = 1_000, 2**16
+"""Classes of a factor whose names are kept at most, and bytes of UTF-8 that all these names take at most."""
+
+ClassNames = tuple[str, ...] | None
+"""What the classes of a factor are called, code i being name i; None for numbers, empty for texts without names."""
+
 _CIRCULAR_WORDS = {"angle", "azimuth", "heading", "hue", "orientation", "phase", "rotation", "yaw"}
 _PERIODS = (1.0, 2 * np.pi, 360.0)
 
@@ -37,9 +43,10 @@ class Factors:
 
     Attributes:
         names: F names, in the order of the columns.
-        values: float64 (N, F); text as codes in the order of the sorted texts.
+        values: float64 (N, F); text as codes of its classes.
         kinds: The kind of each factor.
         declared: Whether each kind was declared; else it was detected.
+        classes: The names of each factor's classes.
         counted_as: The kind of each for the intrinsic dimension, where that is another: a position on a grid
             whose values are its classes is categorical in the metrics and continuous here. Empty: as `kinds`.
     """
@@ -48,6 +55,7 @@ class Factors:
     values: Array
     kinds: tuple[FactorKind, ...]
     declared: tuple[bool, ...]
+    classes: tuple[ClassNames, ...]
     counted_as: tuple[FactorKind, ...] = ()
 
     @classmethod
@@ -58,6 +66,7 @@ class Factors:
         *,
         kinds: Sequence[FactorKind | None] = (),
         text: Sequence[bool] = (),
+        classes: Sequence[ClassNames] = (),
         counted_as: Sequence[FactorKind] = (),
     ) -> Factors:
         """Factors with the kinds that were declared, the others detected.
@@ -67,6 +76,7 @@ class Factors:
             values: float64 (N, F).
             kinds: The declared kind of each column, None for those to detect; empty: detect all.
             text: Whether each column holds codes of texts or truth values; empty: none does.
+            classes: The names of each column's classes; empty: all columns hold numbers.
             counted_as: See the class.
         """
         declared = tuple(kinds) or (None,) * len(names)
@@ -75,16 +85,53 @@ class Factors:
             kind or ("categorical" if texts[k] else detect_kind(names[k], values[:, k]))
             for k, kind in enumerate(declared)
         )
-        return cls(tuple(names), values, found, tuple(kind is not None for kind in declared), tuple(counted_as))
+        said = tuple(kind is not None for kind in declared)
+        return cls(tuple(names), values, found, said, tuple(classes) or (None,) * len(names), tuple(counted_as))
 
     def take(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Factors:
         """The factors of some of the images."""
-        return Factors(self.names, self.values[rows], self.kinds, self.declared, self.counted_as)
+        return replace(self, values=self.values[rows])
+
+    def columns(self, chosen: Sequence[int]) -> Factors:
+        """Some of the factors, by their place."""
+        return Factors(
+            tuple(self.names[k] for k in chosen),
+            self.values[:, chosen],
+            tuple(self.kinds[k] for k in chosen),
+            tuple(self.declared[k] for k in chosen),
+            tuple(self.classes[k] for k in chosen),
+            tuple(self.counted_as[k] for k in chosen) if self.counted_as else (),
+        )
 
     def intrinsic_interval(self) -> tuple[int, int]:
         """The fewest and the most dimensions that these factors are; see the function of that name."""
         sizes = [len(np.unique(column[np.isfinite(column)])) for column in self.values.T]
         return intrinsic_interval(self.counted_as or self.kinds, sizes)
+
+
+def kept_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The names of all classes of a factor, or none of them where they are more than are kept, or no text."""
+    if len(names) > MOST_CLASSES:
+        return ()
+    try:
+        size = sum(len(name.encode("utf-8", "surrogateescape")) for name in names)
+    except UnicodeEncodeError:
+        return ()
+    return tuple(names) if size <= MOST_CLASS_BYTES else ()
+
+
+def are_codes(values: Array, count: int) -> bool:
+    """Whether values (N,) are codes of `count` classes, or NaN."""
+    known = values[~np.isnan(values)]
+    return bool(((known >= 0) & (known < count) & (known == np.floor(known))).all())
+
+
+def names_left_out(name: str) -> str:
+    """The sentence that says why a factor of text has codes alone."""
+    return (
+        f"The classes of {name} are numbered, their names left out: names are kept of up to {MOST_CLASSES:,} classes, "
+        f"{MOST_CLASS_BYTES:,} bytes together."
+    )
 
 
 def intrinsic_interval(kinds: Sequence[FactorKind], sizes: Sequence[int]) -> tuple[int, int]:

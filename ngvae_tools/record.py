@@ -328,6 +328,7 @@ class Factor:
         declared: Whether the labels or the user said its kind; else it was detected.
         n_values: Distinct values in the data.
         n_classes: Classes where a metric needs them: the values, or the quantile bins of a continuous factor.
+        classes: What the values are called, in ascending order of their codes; empty for numbers.
     """
 
     name: str
@@ -335,6 +336,7 @@ class Factor:
     declared: bool
     n_values: int
     n_classes: int
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

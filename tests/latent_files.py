@@ -42,7 +42,19 @@ def origin_of(dim, *, variance=0.01, latent_dim=None, positions=1, **changes):
     return LatentOrigin(**given | changes)
 
 
-def write(path, values, names=None, cuts=(), *, codec="deflate", lossless=False, labels=None, factors=(), **changes):
+def write(
+    path,
+    values,
+    names=None,
+    cuts=(),
+    *,
+    codec="deflate",
+    lossless=False,
+    labels=None,
+    factors=(),
+    classes=(),
+    **changes,
+):
     """Write values (n, d) in blocks that end at `cuts`; the header."""
     names = names_of(len(values)) if names is None else names
     changes.setdefault("distortion", None if lossless else 0.01)
@@ -63,7 +75,8 @@ def write(path, values, names=None, cuts=(), *, codec="deflate", lossless=False,
                 piece = np.array(piece.tolist(), dtype=np.bytes_)
             yield Block(values[start:stop], piece, None if labels is None else labels[start:stop])
 
-    return write_latents(path, rows, RowsShape(len(values), names.dtype, factors), origin, grid=grid, codec=codec)
+    shape = RowsShape(len(values), names.dtype, factors, classes)
+    return write_latents(path, rows, shape, origin, grid=grid, codec=codec)
 
 
 def read_latents(path):

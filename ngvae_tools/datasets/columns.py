@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ngvae_tools.datasets.decode import UnusableImageError
 from ngvae_tools.datasets.encoded import Encoded
 from ngvae_tools.datasets.factors import MAX_FACTORS, codes_of
 from ngvae_tools.errors import DatasetError, MissingDependencyError
-from ngvae_tools.factors import Factors
+from ngvae_tools.factors import ClassNames, Factors, are_codes, kept_names
 from ngvae_tools.record import FactorKind
 
 GUESSED = ("image", "img", "images", "jpg", "jpeg", "png", "webp")
@@ -101,7 +102,7 @@ def image_column(schema: Any, key: str | None, location: str) -> str:
             remedy="check the file, or write it again",
         ) from error
     features = _features(schema)
-    told = [name for name in usable if features.get(name) == "Image"]
+    told = [name for name in usable if _type(features.get(name)) == "Image"]
     usual = [name for name in GUESSED if name in usable]
     guessed = (told or usual or usable) if told or usual or len(usable) == 1 else []
     if key is None and guessed:
@@ -124,23 +125,46 @@ def label_columns(schema: Any) -> list[str]:
     import pyarrow as pa
 
     features = _features(schema)
-    classes = [field.name for field in schema if features.get(field.name) == "ClassLabel"]
+    classes = [field.name for field in schema if _type(features.get(field.name)) == "ClassLabel"]
     plain = (pa.types.is_integer, pa.types.is_boolean, pa.types.is_string, pa.types.is_large_string)
     usual = [f.name for f in schema if f.name in _LABELS and any(test(f.type) for test in plain)]
     return (classes or usual)[:MAX_FACTORS]
 
 
-def factors_of(columns: Mapping[str, Sequence[Any]]) -> Factors:
-    """Factors from the values of label columns; no label, and a negative class, are missing."""
-    values = []
-    for items in columns.values():
+def class_names(schema: Any) -> dict[str, tuple[str, ...]]:
+    """What Hugging Face's features call the classes of columns, class i being name i; all different."""
+    told = {name: about.get("names") for name, about in _features(schema).items() if _type(about) == "ClassLabel"}
+    return {
+        name: tuple(names)
+        for name, names in told.items()
+        if isinstance(names, list) and all(isinstance(each, str) for each in names) and len(set(names)) == len(names)
+    }
+
+
+def factors_of(columns: Mapping[str, Sequence[Any]], named: Mapping[str, tuple[str, ...]]) -> Factors:
+    """Factors from the values of label columns; no label, and a negative class, are missing.
+
+    Args:
+        columns: Their values, by name.
+        named: What the classes of some of them are called, by name of the column.
+    """
+    values: list[npt.NDArray[np.float64]] = []
+    classes: list[ClassNames] = []
+    for column, items in columns.items():
+        names: ClassNames
         if any(isinstance(item, str) for item in items):
-            values.append(codes_of(np.array([item or "" for item in items], np.str_)))
+            codes, names = codes_of(np.array([item or "" for item in items], np.str_))
         else:
             numbers = np.array([np.nan if item is None else float(item) for item in items])
-            values.append(np.where(numbers < 0, np.nan, numbers))
+            codes = np.where(numbers < 0, np.nan, numbers)
+            told = named.get(column, ())
+            # With a number that has no name, the names are of something else.
+            names = kept_names(told) if told and are_codes(codes, len(told)) else None
+        values.append(codes)
+        classes.append(names)
     kinds: tuple[FactorKind, ...] = tuple("categorical" for _ in values)
-    return Factors.of(tuple(columns), np.stack(values, axis=1), kinds=kinds, text=(True,) * len(values))
+    text = (True,) * len(values)
+    return Factors.of(tuple(columns), np.stack(values, axis=1), kinds=kinds, text=text, classes=classes)
 
 
 def require_pyarrow(location: str) -> None:
@@ -170,10 +194,14 @@ def _names(fields: Any) -> list[str]:
     return [name for name in names if names.count(name) == 1]
 
 
-def _features(schema: Any) -> dict[str, str]:
-    """The types of Hugging Face's features by column, where the schema carries them."""
+def _features(schema: Any) -> dict[str, dict[str, Any]]:
+    """Hugging Face's features by column, where the schema carries them."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return {name: str(about.get("_type")) for name, about in features.items() if isinstance(about, dict)}
+        return {name: about for name, about in features.items() if isinstance(about, dict)}
     except (KeyError, TypeError, ValueError, AttributeError):
         return {}
+
+
+def _type(feature: Mapping[str, Any] | None) -> str:
+    return str((feature or {}).get("_type"))

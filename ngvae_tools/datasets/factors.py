@@ -15,7 +15,7 @@ from ngvae_tools.datasets.places import name_of, place_of
 from ngvae_tools.datasets.published import DSPRITES, MPI3D, SHAPES3D, Layout, by_position, mpi3d_grid
 from ngvae_tools.datasets.slabs import find, open_file
 from ngvae_tools.errors import DatasetError
-from ngvae_tools.factors import KINDS, Factors
+from ngvae_tools.factors import KINDS, MOST_CLASSES, ClassNames, Factors, kept_names
 
 if TYPE_CHECKING:
     import os
@@ -85,19 +85,19 @@ def read_factors(path: str | os.PathLike[str], *, rows: int | None = None) -> Fa
     return None
 
 
-def codes_of(texts: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Numbers of texts (N,) in the order of the sorted texts, NaN for empty ones."""
+def codes_of(texts: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], tuple[str, ...]]:
+    """Numbers of texts (N,) in the order of the sorted texts, NaN for empty ones, and the names that are kept."""
     distinct, place = np.unique(texts, return_inverse=True)
     empty = int(len(distinct) > 0 and not distinct[0])
     codes = place.astype(np.float64) - empty
     codes[codes < 0] = np.nan
-    return codes
+    return codes, kept_names(distinct[empty : empty + MOST_CLASSES + 1].tolist())
 
 
 def _columns(
     path: Path, key: str, labels: h5py.Dataset, rows: int | None
-) -> tuple[npt.NDArray[np.float64], tuple[bool, ...], tuple[str, ...]] | None:
-    """Values (N, F), which columns are text, and the names of a compound's fields; None: no labels."""
+) -> tuple[npt.NDArray[np.float64], tuple[bool, ...], tuple[ClassNames, ...], tuple[str, ...]] | None:
+    """Values (N, F), which columns are text, names of classes, and those of a compound's fields; None: no labels."""
     fields = labels.dtype.names or ()
     width = len(fields) or (labels.shape[1] if labels.ndim == 2 else 1)
     if labels.ndim not in {1, 2} or (fields and labels.ndim != 1) or width == 0:
@@ -117,6 +117,7 @@ def _columns(
     raw = [table[name] for name in fields] if fields else list(table.reshape(len(table), -1).T)
     values = np.empty((len(table), width))
     text = []
+    classes: list[ClassNames] = []
     for k, column in enumerate(raw):
         if column.ndim != 1 or column.dtype.kind not in "biufSO":
             return None
@@ -124,17 +125,20 @@ def _columns(
             words = [item.decode(errors="surrogateescape") if isinstance(item, bytes) else item for item in column]
             if not all(isinstance(word, str) for word in words):
                 return None
-            values[:, k] = codes_of(np.array(words, np.str_))
+            values[:, k], names = codes_of(np.array(words, np.str_))
+            classes.append(names)
         else:
             values[:, k] = column
+            classes.append(None)
         text.append(column.dtype.kind in "SOb")
-    return values, tuple(text), fields
+    return values, tuple(text), tuple(classes), fields
 
 
 def _factors(
     path: Path,
     values: npt.NDArray[np.float64],
     text: tuple[bool, ...],
+    classes: tuple[ClassNames, ...],
     fields: tuple[str, ...],
     names: tuple[str, ...],
     kinds: tuple[str, ...],
@@ -154,7 +158,7 @@ def _factors(
     declared = _checked_kinds(path, names, kinds, text)
     if layout and not declared and names == layout.names:
         return layout.of(values)
-    return Factors.of(names, values, kinds=declared, text=text)
+    return Factors.of(names, values, kinds=declared, text=text, classes=classes)
 
 
 def _checked_kinds(
@@ -197,7 +201,7 @@ def _read_npz(path: Path, rows: int | None) -> Factors:
         values = labels.rows(0, labels.shape[0]).astype(np.float64)
     except (TruncatedError, MemoryError) as error:
         raise _unreadable(path, str(error) or type(error).__name__) from error
-    return _factors(path, values, (False,) * labels.shape[1], (), (), (), dsprites=True)
+    return _factors(path, values, (False,) * labels.shape[1], (), (), (), (), dsprites=True)
 
 
 def _check_rows(path: Path, found: int, rows: int | None) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 from ngvae_tools.datasets.base import BY_PATH
 from ngvae_tools.datasets.factors import MAX_FACTORS, codes_of
 from ngvae_tools.errors import DatasetError
-from ngvae_tools.factors import KINDS, Factors
+from ngvae_tools.factors import KINDS, ClassNames, Factors
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -76,8 +76,9 @@ def read_csv_labels(path: str | os.PathLike[str], dataset: ImageDataset) -> CSVL
             found=_shown(example) if keys else str(example),
             remedy="write every image's path below the folder (for HDF5 its row), or name another file with --labels",
         )
-    values = _values(path, len(keys), text)[lines]
-    return CSVLabels(index, Factors.of(names, values, kinds=kinds, text=text), len(keys) - len(index))
+    values, classes = _values(path, len(keys), text)
+    factors = Factors.of(names, values[lines], kinds=kinds, text=text, classes=classes)
+    return CSVLabels(index, factors, len(keys) - len(index))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -166,8 +167,8 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) and "_" not in text else None
 
 
-def _values(path: Path, count: int, text: tuple[bool, ...]) -> npt.NDArray[np.float64]:
-    """Every line's values, (count, F); texts as codes in their sorted order."""
+def _values(path: Path, count: int, text: tuple[bool, ...]) -> tuple[npt.NDArray[np.float64], tuple[ClassNames, ...]]:
+    """Every line's values, (count, F), texts as codes in their sorted order, and the names of classes."""
     values = np.full((count, len(text)), np.nan)
     seen: list[dict[str, int]] = [{} for _ in text]
     for row, (_, (_, *line)) in zip(range(count), itertools.islice(_lines(path), 1, None), strict=False):
@@ -177,10 +178,11 @@ def _values(path: Path, count: int, text: tuple[bool, ...]) -> npt.NDArray[np.fl
             else:
                 number = _number(value)
                 values[row, k] = math.nan if number is None else number
+    classes: list[ClassNames] = [None] * len(text)
     for k in np.flatnonzero(text).tolist():
-        codes = codes_of(np.array(["" if word.lower() in _MISSING else word for word in seen[k]], np.str_))
+        codes, classes[k] = codes_of(np.array(["" if word.lower() in _MISSING else word for word in seen[k]], np.str_))
         values[:, k] = codes[values[:, k].astype(np.int64)]
-    return values
+    return values, tuple(classes)
 
 
 def _matched(

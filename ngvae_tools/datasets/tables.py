@@ -15,7 +15,7 @@ import numpy as np
 
 from ngvae_tools.contract import Resize
 from ngvae_tools.datasets.base import ImageShape, check_range, evenly_spaced
-from ngvae_tools.datasets.columns import Values, factors_of, image_column, label_columns, values_of
+from ngvae_tools.datasets.columns import Values, class_names, factors_of, image_column, label_columns, values_of
 from ngvae_tools.datasets.decode import UnusableImageError
 from ngvae_tools.datasets.encoded import MAX_ENCODED, Encoded, EncodedImages
 from ngvae_tools.errors import DatasetError
@@ -92,6 +92,7 @@ class TableImages(EncodedImages):
         self._parts: Sequence[Part] = ()
         self._failures: dict[int, tuple[int, str]] = {}
         self._labels: list[str] | None = None
+        self._named: dict[str, tuple[str, ...]] = {}
         self._forget()
 
     @abstractmethod
@@ -107,7 +108,7 @@ class TableImages(EncodedImages):
 
     def factors(self) -> Factors | None:
         """Class labels, where all files have any, see `label_columns`."""
-        return factors_of(self._columns(self._labels)) if self._labels else None
+        return factors_of(self._columns(self._labels), self._named) if self._labels else None
 
     def identifiers(self, start: int, stop: int) -> npt.NDArray[np.int64]:
         """Row numbers of a range."""
@@ -143,7 +144,9 @@ class TableImages(EncodedImages):
     def _take_schema(self, schema: Any, key: str | None, location: str) -> None:
         """Find the column of images in a file's schema, the one of the file before where there is one, and labels."""
         self.key = image_column(schema, key if self._labels is None else self.key, location)
-        mine = label_columns(schema)
+        mine, named = label_columns(schema), class_names(schema)
+        # A number that another file calls otherwise has no name.
+        self._named = named if self._labels is None else dict(self._named.items() & named.items())
         self._labels = mine if self._labels is None else [name for name in self._labels if name in mine]
 
     def _settle(self, sizes: Sequence[tuple[int, int, int]], chunk_rows: int) -> None:

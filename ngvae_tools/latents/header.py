@@ -10,6 +10,7 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 import numpy.typing as npt
 
+from ngvae_tools.factors import ClassNames, kept_names
 from ngvae_tools.latents.coding import CODE_TYPES, Coding
 from ngvae_tools.latents.grid import MOST_STEPS, Array, Integers
 
@@ -116,6 +117,7 @@ class LatentHeader:
         mean_squared_error: Mean squared error of each kept dimension.
         entropy: Shannon entropy of each kept dimension's codes in bits; None where there were too many to count.
         factors: Names and kinds of the labels, one each; empty without labels.
+        classes: The names of each label's classes.
     """
 
     origin: LatentOrigin
@@ -128,11 +130,12 @@ class LatentHeader:
     mean_squared_error: Array
     entropy: Array | None
     factors: tuple[tuple[str, str], ...] = ()
+    classes: tuple[ClassNames, ...] = ()
 
     def metadata(self) -> str:
         """What has no attribute or array of its own, as JSON."""
         origin, entropy = self.origin, self.entropy
-        body = {
+        body: dict[str, Any] = {
             "chunk_rows": self.chunk_rows,
             "code_type": self.coding.dtype.name,
             "codec": self.codec,
@@ -151,6 +154,8 @@ class LatentHeader:
             "trained": dict(origin.trained),
             "versions": dict(origin.versions),
         }
+        if self.factors:
+            body["classes"] = self.classes
         return json.dumps(body, sort_keys=True, allow_nan=False, separators=(",", ":"))
 
     @classmethod
@@ -202,6 +207,7 @@ class LatentHeader:
             mean_squared_error=_numbers(body["mean_squared_error"], len(kept)),
             entropy=None if entropy is None else _numbers(entropy, len(kept)),
             factors=arrays.factors,
+            classes=_classes(body.get("classes"), arrays.factors),
         )
 
 
@@ -289,6 +295,20 @@ def _source(body: Any) -> DataSource:
     if type(source.identifiers) not in {str, int}:
         raise TypeError(f"{source.identifiers!r} before identifiers")
     return source
+
+
+def _classes(body: Any, factors: tuple[tuple[str, str], ...]) -> tuple[ClassNames, ...]:
+    """The names of each label's classes; files of before do not say whether numbers of classes stand for texts."""
+    if body is None:
+        return tuple(() if kind == "categorical" else None for _, kind in factors)
+    found = tuple(None if names is None else tuple(_of_type(list, names)) for names in _of_type(list, body))
+    for names, (name, kind) in zip(found, factors, strict=True):
+        texts = all(isinstance(each, str) for each in names or ())
+        if names is not None and (
+            kind != "categorical" or not texts or len(set(names)) < len(names) or kept_names(names) != names
+        ):
+            raise ValueError(f"names of classes of {name!r} that cannot be")
+    return found
 
 
 def _numbers(values: Any, count: int) -> Array:

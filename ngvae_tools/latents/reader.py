@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ngvae_tools.errors import OptionError, RecordError, UnknownIdentifierError
-from ngvae_tools.factors import KINDS, Factors
+from ngvae_tools.factors import KINDS, Factors, are_codes
 from ngvae_tools.latents.archive import check_archive_codec, unpack_block
 from ngvae_tools.latents.coding import Codes
 from ngvae_tools.latents.header import FILE_NAME, HeaderArrays, LatentHeader
@@ -157,7 +157,13 @@ class LatentFile:
         if not self._structure.kinds:
             return None
         names, kinds = zip(*self.header.factors, strict=True)
-        return Factors(names, self._structure.whole("labels"), kinds, (True,) * len(names))
+        return Factors(names, self.labels_of(0, len(self)), kinds, (True,) * len(names), self.header.classes)
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """What the classes of labels that were text are called, by name of the label: code i is name i."""
+        named = zip(self.header.factors, self.header.classes, strict=True)
+        return {name: classes for (name, _), classes in named if classes}
 
     def __getitem__(self, key: Any) -> Any:
         rows, columns = key if isinstance(key, tuple) and len(key) == 2 else (key, slice(None))
@@ -253,7 +259,12 @@ class LatentFile:
         """
         if not self._structure.kinds:
             return np.empty((stop - start, 0))
-        return self._structure.rows_of("labels", start, stop)
+        labels = self._structure.rows_of("labels", start, stop)
+        for k, names in enumerate(self.header.classes):
+            if names and not are_codes(labels[:, k], len(names)):
+                where = f"rows {start} to {stop - 1} of labels, column {k}: codes that have no name"
+                raise damaged(self.path, where)
+        return labels
 
     def codes(self, start: int, stop: int) -> Codes:
         """Codes of rows, shape (n, d), as `codes` of the file holds them."""
@@ -275,8 +286,7 @@ class LatentFile:
             stop = min(start + step, len(self))
             digest.update(self.codes(start, stop).data)
             self._structure.rows_of("identifiers", start, stop)
-            if self._structure.kinds:
-                self._structure.rows_of("labels", start, stop)
+            self.labels_of(start, stop)
         if digest.hexdigest() != self.header.codes_sha256:
             raise damaged(self.path, f"codes with the SHA-256 {digest.hexdigest()}")
 

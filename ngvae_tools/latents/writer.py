@@ -7,7 +7,7 @@ Datasets, N rows of d columns, K latent dimensions, F labels:
 - `fill` (K,): the values that stand for the dimensions that are not kept.
 - `identifiers` (N,): relative paths as bytes of fixed length, or row numbers.
 - `factors` (F,), `labels` (N, F), where there are any.
-- `metadata` (1,): all else, as JSON.
+- `metadata` (1,): all else, as JSON; `classes` in it is what the codes in each label are called.
 
 Each is cut into chunks of up to 4,096 rows of one column and deflated, so that every flipped bit is found. An archive
 has, in place of `codes`, the blocks `packed` of 65,536 rows of one column, where each ends (`packed_ends`) and its
@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ngvae_tools.factors import ClassNames
 from ngvae_tools.files import DeferringFile, deferring_errors
 from ngvae_tools.latents.archive import check_archive_codec, pack_block
 from ngvae_tools.latents.census import Census
@@ -81,11 +82,13 @@ class RowsShape:
         n_rows: Number N of rows.
         identifier_type: int64, or bytes of the length of the longest identifier.
         factors: Name and kind of each label; empty without labels.
+        classes: The names of each label's classes; empty: all are numbers.
     """
 
     n_rows: int
     identifier_type: np.dtype[Any]
     factors: tuple[tuple[str, str], ...] = ()
+    classes: tuple[ClassNames, ...] = ()
 
 
 class Errors(NamedTuple):
@@ -163,6 +166,7 @@ def write_latents(
             mean_squared_error=(errors or made).mean_squared_error,
             entropy=entropy,
             factors=shape.factors,
+            classes=shape.classes or (None,) * len(shape.factors),
         )
         _describe(file, header)
         sink.check()

@@ -261,7 +261,8 @@ def _labels(cell: Cell, dataset: ImageDataset) -> str | None:
     if labels is None:
         return None
     factors = labels.factors
-    digest = hashlib.sha256(json.dumps([factors.names, factors.kinds, factors.values.shape]).encode())
+    named = [factors.classes] if any(factors.classes) else []
+    digest = hashlib.sha256(json.dumps([factors.names, factors.kinds, factors.values.shape, *named]).encode())
     digest.update(labels.index.tobytes())
     digest.update(np.ascontiguousarray(factors.values).tobytes())
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +113,9 @@ def store_latents(
         grid = Grid.fit(noise[kept], low, high, options.distortion)
     origin = _origin(encoding, findings, selection, kept, noise[kept], evidence, options)
     labels = evidence.labels
+    shape = RowsShape(findings.n_images, identifier_type)
+    if labels is not None:
+        shape = dataclasses.replace(shape, factors=labels.columns, classes=labels.factors.classes)
 
     def rows() -> Iterator[Block]:
         for result in results(files):
@@ -119,14 +123,7 @@ def store_latents(
                 known = None if labels is None else labels.of(result.index)
                 yield Block(origin.kept(result.mu), identifiers_of(result), known)
 
-    write_latents(
-        path,
-        rows,
-        RowsShape(findings.n_images, identifier_type, () if labels is None else labels.columns),
-        origin,
-        grid=grid,
-        codec=options.codec,
-    )
+    write_latents(path, rows, shape, origin, grid=grid, codec=options.codec)
     with LatentFile(path) as file:
         file.verify()
         return _info(file, footprint, evidence)

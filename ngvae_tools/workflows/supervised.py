@@ -16,7 +16,7 @@ from ngvae_tools.datasets.base import BY_PATH, ImageDataset
 from ngvae_tools.datasets.factors import read_factors
 from ngvae_tools.datasets.labels_csv import read_csv_labels
 from ngvae_tools.errors import DatasetError
-from ngvae_tools.factors import Factors
+from ngvae_tools.factors import Factors, names_left_out
 from ngvae_tools.record import Supervised
 
 AUTO = "auto"
@@ -89,7 +89,7 @@ def open_labels(labels: str | os.PathLike[str], dataset: ImageDataset) -> Labels
         factors = dataset.factors()
         return None if factors is None else _by_row(source, factors)
     except DatasetError as error:
-        nothing = Factors((), np.empty((0, 0)), (), ())
+        nothing = Factors((), np.empty((0, 0)), (), (), ())
         return Labels(source, np.empty(0, np.int64), nothing, (f"The labels beside the data are not used: {error}",))
 
 
@@ -127,7 +127,7 @@ def _read(path: Path, dataset: ImageDataset) -> Labels:
     if not by_row:
         read = read_csv_labels(path, dataset)
         lost = (f"{read.n_unmatched:,} labels in {path.name} belong to no image.",) if read.n_unmatched else ()
-        return Labels(str(path), read.index, read.factors, lost)
+        return Labels(str(path), read.index, read.factors, (*lost, *_unnamed(read.factors)))
     if dataset.kind in BY_PATH:
         raise _refusal(path, "a CSV file keyed by path for a folder of images", "labels by row number")
     factors = read_factors(path, rows=len(dataset))
@@ -137,7 +137,15 @@ def _read(path: Path, dataset: ImageDataset) -> Labels:
 
 
 def _by_row(source: str, factors: Factors) -> Labels:
-    return Labels(source, np.arange(len(factors.values), dtype=np.int64), factors)
+    return Labels(source, np.arange(len(factors.values), dtype=np.int64), factors, _unnamed(factors))
+
+
+def _unnamed(factors: Factors) -> tuple[str, ...]:
+    """A sentence for each factor of text whose classes are too many to be called by name."""
+    columns = zip(factors.names, factors.classes, factors.values.T, strict=True)
+    return tuple(
+        names_left_out(name) for name, classes, values in columns if classes == () and np.isfinite(values).any()
+    )
 
 
 def _refusal(path: Path, expected: str, found: str) -> DatasetError:

@@ -188,3 +188,26 @@ def test_an_npz_whose_header_lies(tmp_path):
         archive.writestr("latents_values.npy", header.getvalue() + bytes(480))
     with pytest.raises(DatasetError, match=r"latents_values of shape \(10000000000000, 6\) in 608 bytes"):
         read_factors(tmp_path / "a.npz")
+
+
+def test_names_of_classes_are_those_of_text(tmp_path):
+    kinds = ["round", "long", "", "caf\u00e9", "<b>", "long"]
+    table = np.array(
+        [(kind.encode(), k % 2 == 0, k) for k, kind in enumerate(kinds)],
+        [("kind", "S8"), ("truth", bool), ("number", int)],
+    )
+    factors = read_factors(write(tmp_path / "a.h5", table))
+    assert factors.classes == (("<b>", "caf\u00e9", "long", "round"), None, None)
+    np.testing.assert_array_equal(factors.values[:, 0], [3, 2, np.nan, 1, 0, 2])
+    assert factors.take(np.array([1, 0])).classes == factors.classes
+    assert factors.columns([2, 0]).classes == (None, factors.classes[0])
+
+
+@pytest.mark.parametrize(
+    ("texts", "kept"),
+    [([f"{k:04d}" for k in range(1000)], 1000), ([f"{k:04d}" for k in range(1001)], 0), (["a", "b" * 2**16], 0)],
+)
+def test_names_of_too_many_classes_or_too_long_ones_are_left_out(tmp_path, texts, kept):
+    factors = read_factors(write(tmp_path / "a.h5", np.array(texts, "S")))
+    assert len(factors.classes[0]) == kept
+    assert factors.values[:, 0].tolist() == list(range(len(texts)))

@@ -64,6 +64,7 @@ def test_empty_and_nan_are_missing(folder, read):
     labels = read("path,x,word\na/0.png,,\na/1.png,NaN,nan\na/2.png,2,b\nb/0.png,3,a\n", folder)
     np.testing.assert_array_equal(labels.factors.values[:, 0], [np.nan, np.nan, 2, 3])
     np.testing.assert_array_equal(labels.factors.values[:, 1], [np.nan, np.nan, 1, 0])
+    assert labels.factors.classes == (None, ("a", "b"))
     # Whole numbers beside missing ones.
     assert labels.factors.kinds == ("categorical", "categorical")
 

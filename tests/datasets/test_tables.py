@@ -14,6 +14,7 @@ from PIL import Image
 from ngvae_tools.datasets import open_dataset
 from ngvae_tools.datasets import tables as tables_module
 from ngvae_tools.datasets.arrow import ArrowImages
+from ngvae_tools.datasets.columns import class_names, factors_of
 from ngvae_tools.datasets.parquet import ParquetImages
 from ngvae_tools.errors import DatasetError
 from ngvae_tools.workflows.supervised import open_labels
@@ -151,6 +152,7 @@ def test_class_labels_are_factors(saved):
         expected = np.array([k % 3 for k in range(N)], float)
         expected[5] = np.nan
         np.testing.assert_array_equal(factors.values[:, 0], expected)
+        assert factors.classes == (("a", "b", "c"),)
         assert open_labels("auto", dataset).index.tolist() == list(range(N))
 
 
@@ -331,3 +333,29 @@ def test_memory_is_bounded_in_a_large_row_group(tmp_path):
         for row in range(0, 512, 16):
             assert len(dataset.read(row, row + 16)[1]) == 16
             assert pa.total_allocated_bytes() - before < 320 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a", "b", "c", "d"], ("a", "b", "c", "d")),
+        (["a", "b"], None),
+        (["a", "b", "b"], None),
+        ([1, 2, 3], None),
+        (None, None),
+        (["a", "b", "\ud800"], ()),
+    ],
+)
+def test_names_of_class_labels_that_fit_or_do_not(names, expected):
+    schema = pa.schema([("label", pa.int64())], hugging_face({"label": {"_type": "ClassLabel", "names": names}}))
+    assert factors_of({"label": [0, 2, None, -1]}, class_names(schema)).classes == (expected,)
+
+
+def test_files_that_call_a_class_otherwise_leave_it_without_a_name(tmp_path):
+    table = table_of(noise(N))
+    (tmp_path / "d").mkdir()
+    for file, names in (("a", ["a", "b", "c"]), ("b", ["b", "a", "c"])):
+        about = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": names}}
+        pq.write_table(table.replace_schema_metadata(hugging_face(about)), tmp_path / "d" / f"{file}.parquet")
+    with open_dataset(tmp_path / "d") as dataset:
+        assert dataset.factors().classes == (None,)

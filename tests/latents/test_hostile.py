@@ -559,3 +559,25 @@ def test_places(tmp_path, name):
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b", "x/" * 3000])
 def test_names(tmp_path, name):
     assert refusal_of(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        "{}",
+        "[]",
+        "[null]",
+        "[null,null,null]",
+        '["ab",null]',
+        "[[1,2],null]",
+        '[[["a"]],null]',
+        '[["a","a"],null]',
+        '[null,["a"]]',
+        r'[["\ud800"],null]',
+        f"[{json.dumps([str(k) for k in range(1001)])},null]",
+        f'[["{"a" * 65_537}"],null]',
+        "1",
+    ],
+)
+def test_names_of_classes(changed, classes):
+    assert refusal_of(changed(lambda file: with_field(file, "classes", classes), "wide"))

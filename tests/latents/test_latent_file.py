@@ -290,3 +290,58 @@ print(write(1024 * 1024) - small)
 """
     # A million rows are 64 MiB of values, 8 MiB of codes and 8 MiB of identifiers.
     assert int(run_python(code, tmp_path / "a.h5", Path(__file__).parents[1])) < 4 * 1024
+
+
+NAMES = ("long", "round", "\u4e38", "<b>&", "caf\udce9", "a,b \x1b[31m\0", "")
+
+
+def named(path, **options):
+    """A file with a label of text, one of classes that are numbers, and one of texts whose names are not known."""
+    labels = np.column_stack([np.arange(60) % len(NAMES), np.arange(60) % 3, np.arange(60)]).astype(float)
+    labels[::7] = np.nan
+    factors = (("kind", "categorical"), ("n", "categorical"), ("word", "categorical"))
+    write(path, values_of(60, 2), labels=labels, factors=factors, classes=(NAMES, None, ()), **options)
+    return labels
+
+
+@pytest.mark.parametrize("codec", ["deflate", "archive"])
+def test_names_of_classes(tmp_path, codec):
+    labels = named(tmp_path / "a.h5", codec=codec)
+    with open_latents(tmp_path / "a.h5") as file:
+        assert file.classes == {"kind": NAMES}
+        assert file.labels.classes == file.header.classes == (NAMES, None, ())
+        np.testing.assert_array_equal(file.labels.values, labels)
+        file.verify()
+    named(tmp_path / "b.h5", codec=codec)
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+    with h5py.File(tmp_path / "a.h5") as file:
+        classes = json.loads(file["metadata"][0])["classes"]
+        assert dict(zip(file["factors"].asstr()[:], classes, strict=True))["kind"] == list(NAMES)
+
+
+def test_a_file_of_before_does_not_say_what_classes_are_called(tmp_path):
+    labels = named(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "r+", libver=("v110", "v110")) as file:
+        body = json.loads(file["metadata"][0])
+        assert body.pop("classes")
+        text = np.array([json.dumps(body).encode()], np.bytes_)
+        del file["metadata"]
+        file.create_dataset("metadata", data=text, chunks=(1,), compression=1, shuffle=True)
+    with open_latents(tmp_path / "a.h5") as file:
+        assert file.header.classes == ((), (), ())
+        assert file.classes == {}
+        np.testing.assert_array_equal(file.labels.values, labels)
+        file.verify()
+
+
+@pytest.mark.parametrize("code", [2.0, -1.0, 0.5, np.inf])
+def test_a_code_without_a_name_is_damage(tmp_path, code):
+    factors = (("kind", "categorical"),)
+    write(
+        tmp_path / "a.h5", np.ones((3, 1)), labels=np.array([[0], [1], [code]]), factors=factors, classes=(("a", "b"),)
+    )
+    with open_latents(tmp_path / "a.h5") as file:
+        for read in (file.verify, lambda: file.labels, lambda: file.labels_of(2, 3)):
+            with pytest.raises(RecordError, match="of labels, column 0: codes that have no name"):
+                read()
+        assert file.labels_of(0, 2)[:, 0].tolist() == [0, 1]

@@ -55,7 +55,9 @@ def classes_of(factors: Factors, *, bins: int, max_classes: int) -> Classes:
                 "if it is a number, declare it continuous."
             )
         else:
-            used.append(Factor(name, factors.kinds[k], factors.declared[k], len(distinct), count))
+            names = factors.classes[k]
+            classes = tuple(names[int(value)] for value in distinct) if names else ()
+            used.append(Factor(name, factors.kinds[k], factors.declared[k], len(distinct), count, classes))
             columns.append(code)
     codes = np.stack(columns, axis=1) if columns else np.empty((len(factors.values), 0), np.int64)
     return Classes(tuple(used), codes, tuple(notes))

@@ -83,14 +83,7 @@ def _complete(mu: Array, factors: Factors) -> tuple[Array, Factors, tuple[str, .
     if broken := int(np.sum(~finite)):
         notes.append(f"{broken:,} of {len(mu):,} labelled images have means that are not finite and are left out.")
     rows = np.asarray(known[:, used].all(axis=1) & finite)
-    pick = factors.take(rows)
-    chosen = Factors(
-        tuple(pick.names[k] for k in used),
-        pick.values[:, used],
-        tuple(pick.kinds[k] for k in used),
-        tuple(pick.declared[k] for k in used),
-    )
-    return mu[rows], chosen, tuple(notes)
+    return mu[rows], factors.take(rows).columns(used), tuple(notes)
 
 
 def _measured(mu: Array, classes: Classes, run: _Run) -> Supervised:
