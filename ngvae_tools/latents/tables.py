@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from ngvae_tools.factors import Factors
     from ngvae_tools.latents.reader import LatentFile
 
 _XARRAY_NAMES = ("latents", "posterior_variance", "image", "position", "dimension")
@@ -29,9 +30,10 @@ def to_xarray(file: LatentFile) -> xr.Dataset:
     """All latents as an xarray Dataset, in memory.
 
     The variable `latents` has the axes (image, dimension), or (image, position, dimension) for a spatial latent;
-    `posterior_variance` the axis (dimension,); each label is a variable of the axis (image,). The coordinate `image`
-    is the identifiers: row numbers, or relative paths as text, in which bytes that are not UTF-8 are surrogate escapes
-    as Python's file names have them. The coordinate `dimension` is the number of the latent dimension in the encoder.
+    `posterior_variance` the axis (dimension,); each label is a variable of the axis (image,): of text where its classes
+    have names, None where an image has no label. The coordinate `image` is the identifiers: row numbers, or relative
+    paths as text, in which bytes that are not UTF-8 are surrogate escapes as Python's file names have them. The
+    coordinate `dimension` is the number of the latent dimension in the encoder.
 
     Raises:
         MissingDependencyError: xarray is not installed.
@@ -45,11 +47,15 @@ def to_xarray(file: LatentFile) -> xr.Dataset:
     if origin.positions > 1:
         coordinates["position"] = np.arange(origin.positions)
         values, axes = values.reshape(len(file), origin.positions, -1), ("image", "position", "dimension")
-    variables = {"latents": (axes, values), "posterior_variance": (("dimension",), origin.posterior_variance)}
+    variables: dict[str, Any] = {
+        "latents": (axes, values),
+        "posterior_variance": (("dimension",), origin.posterior_variance),
+    }
     labels = file.labels
     if labels is not None:
         names = label_names(labels.names, taken=_XARRAY_NAMES)
-        variables |= {name: (("image",), column) for name, column in zip(names, labels.values.T, strict=True)}  # noqa: PD011 - Factors
+        for name, column, classes in zip(names, labels.values.T, labels.classes, strict=True):  # noqa: PD011 - Factors
+            variables[name] = (("image",), named(column, readable_names(classes), None) if classes else column)
     dataset: xr.Dataset = xarray.Dataset(variables, coordinates, header_attributes(file.header))
     return dataset
 
@@ -57,7 +63,8 @@ def to_xarray(file: LatentFile) -> xr.Dataset:
 def to_pandas(file: LatentFile) -> pd.DataFrame:
     """All latents as a pandas DataFrame, in memory: a row an image, a column a latent dimension, labels after them.
 
-    The index `identifier` is as the coordinate `image` of `to_xarray`; columns are named by `column_names`.
+    The index `identifier` is as the coordinate `image` of `to_xarray`; columns are named by `column_names`. A label is
+    categorical where the names of its classes are known.
 
     Raises:
         MissingDependencyError: pandas is not installed.
@@ -72,8 +79,21 @@ def to_pandas(file: LatentFile) -> pd.DataFrame:
     labels = file.labels
     if labels is not None:
         called = pandas.Index(label_names(labels.names, taken=names), dtype=object)
-        known = pandas.DataFrame(labels.values, index=index, columns=called)
-        frame = pandas.concat([frame, known], axis="columns")
+        frame = pandas.concat([frame, label_frame(labels, index, called)], axis="columns")
+    return frame
+
+
+def label_frame(labels: Factors, index: Any, called: Any) -> pd.DataFrame:
+    """Labels as columns of the names `called`: numbers, or categorical where the names of classes are known."""
+    import pandas as pd
+
+    columns = zip(labels.values.T, labels.classes, strict=True)  # noqa: PD011 - Factors
+    made = [
+        pd.Categorical.from_codes(codes_in(column), readable_names(classes)) if classes else column
+        for column, classes in columns
+    ]
+    frame = pd.DataFrame(dict(enumerate(made)), index=index)
+    frame.columns = called
     return frame
 
 
@@ -86,11 +106,31 @@ def column_names(origin: LatentOrigin) -> list[str]:
 
 def label_names(names: Iterable[str], *, taken: Iterable[str]) -> list[str]:
     """Names of labels beside others: `_label` is added to what is taken, and bytes that are not UTF-8 are escaped."""
+    return _apart(names, "_label", taken)
+
+
+def readable_names(classes: Iterable[str]) -> list[str]:
+    """Names of classes as `readable` has them; `_class` is added to one that would be as another."""
+    return _apart(classes, "_class", ())
+
+
+def codes_in(column: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Codes of classes (n,), -1 where there is none."""
+    return np.where(np.isnan(column), -1, column).astype(np.int64)
+
+
+def named(column: npt.NDArray[np.float64], names: Sequence[str], missing: str | None) -> npt.NDArray[np.object_]:
+    """What the classes of rows (n,) are called, as objects."""
+    return np.array([*names, missing], object)[codes_in(column)]
+
+
+def _apart(names: Iterable[str], suffix: str, taken: Iterable[str]) -> list[str]:
+    """Names in readable text, with a suffix where one is taken."""
     used, found = set(taken), []
     for name in names:
         free = readable(name.encode("utf-8", "surrogateescape"))
         while free in used:
-            free += "_label"
+            free += suffix
         used.add(free)
         found.append(free)
     return found
@@ -104,8 +144,8 @@ def texts(identifiers: npt.NDArray[Any]) -> list[str]:
 
 
 def readable(name: bytes) -> str:
-    r"""A name as UTF-8 text, with `\xff` for a byte that is none: for formats that hold nothing else."""
-    return name.decode("utf-8", "backslashreplace")
+    r"""A name as UTF-8 text, with `\xff` for a byte that is none, or zero: for formats that hold nothing else."""
+    return name.decode("utf-8", "backslashreplace").replace("\0", r"\x00")
 
 
 def header_attributes(header: LatentHeader) -> dict[str, str | int | float]:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ngvae_tools.factors import ClassNames
 from ngvae_tools.latents.header import DataSource
 from ngvae_tools.latents.reader import LatentFile
 
@@ -59,6 +60,8 @@ class LatentsDescription:
         codes_sha256: Hash of the codes.
         identifiers: `paths` or `row numbers`.
         labels: Name and kind of each label.
+        classes: For each label, what its codes 0, 1 and so on are called; None where it holds numbers, empty where the
+            file does not say.
         sources: The data sets.
         versions: Of the programs that made the latents.
         bytes: Size of the file.
@@ -88,6 +91,7 @@ class LatentsDescription:
     codes_sha256: str
     identifiers: str
     labels: tuple[tuple[str, str], ...]
+    classes: tuple[ClassNames, ...]
     sources: tuple[DataSource, ...]
     versions: Mapping[str, str]
     bytes: int
@@ -150,6 +154,7 @@ def describe_latents(latents: str | os.PathLike[str]) -> LatentsDescription:
             codes_sha256=header.codes_sha256,
             identifiers="row numbers" if file.identifiers_of(0, 0).dtype.kind == "i" else "paths",
             labels=header.factors,
+            classes=header.classes,
             sources=origin.sources,
             versions=dict(origin.versions),
             bytes=stored.file,

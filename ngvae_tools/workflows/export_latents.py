@@ -18,7 +18,18 @@ import numpy.typing as npt
 from ngvae_tools.errors import OptionError
 from ngvae_tools.files import deferring_errors, refuse_existing, refuse_replacing, replacing
 from ngvae_tools.latents.reader import LatentFile
-from ngvae_tools.latents.tables import column_names, header_attributes, label_names, optional, readable, texts
+from ngvae_tools.latents.tables import (
+    codes_in,
+    column_names,
+    header_attributes,
+    label_frame,
+    label_names,
+    named,
+    optional,
+    readable,
+    readable_names,
+    texts,
+)
 
 ROWS_AT_ONCE = 65536
 """Rows of identifiers and labels that are read together."""
@@ -55,12 +66,13 @@ def export_latents(
 
     - `.npy`: the values (N, d), nothing else.
     - `.npz`: `values` (N, d), `identifiers` (N,), `dimensions` (d,), `posterior_variance` (d,); `labels` (N, F) and
-      `label_names` (F,) where there are labels.
+      `label_names` (F,) where there are labels, and `classes_k` where code i in column k of them is name i.
     - `.parquet`: a column `identifier`, one for each column of latents, one for each label. Identifiers are text, or
-      bytes where one of them is not UTF-8.
+      bytes where one of them is not UTF-8; labels are numbers, or dictionaries of text where their classes have names.
     - `.csv`: the same columns; the bytes of paths as they are, nothing for a label that is missing.
-    - `.h5ad`: AnnData with `X` the values, `obs` the identifiers and labels, `var` what is known of each column, `uns`
-      what the latent file says of itself. It is made in memory; the others are written chunk by chunk.
+    - `.h5ad`: AnnData with `X` the values, `obs` the identifiers and labels (categorical where their classes have
+      names), `var` what is known of each column, `uns` what the latent file says of itself. It is made in memory; the
+      others are written chunk by chunk.
 
     Args:
         latents: A latent file, or the output folder of select-latents.
@@ -122,6 +134,10 @@ def _write_npz(path: Path, file: LatentFile) -> tuple[str, ...]:
             put("labels", (n_rows, width), np.dtype(float), (file.labels_of(*span) for span in _spans(file)))
             names = np.array(label_names([name for name, _ in file.header.factors], taken=()))
             put("label_names", names.shape, names.dtype, [names])
+        for k, classes in enumerate(file.header.classes):
+            if classes:
+                names = np.array(readable_names(classes))
+                put(f"classes_{k}", names.shape, names.dtype, [names])
     return ()
 
 
@@ -132,30 +148,42 @@ def _write_parquet(path: Path, file: LatentFile) -> tuple[str, ...]:
     escaped = _not_utf8(file)
     numbered = file.identifiers_of(0, 0).dtype.kind == "i"
     kind = pyarrow.int64() if numbered else pyarrow.binary() if escaped else pyarrow.string()
+    classes = [pyarrow.array(readable_names(each), pyarrow.string()) if each else None for each in file.header.classes]
+    text = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
     schema = pyarrow.schema(
         [
             ("identifier", kind),
             *((name, pyarrow.float32()) for name in names),
-            *((name, pyarrow.float64()) for name in known),
+            *((name, pyarrow.float64() if each is None else text) for name, each in zip(known, classes, strict=True)),
         ],
         metadata={METADATA_KEY: json.dumps(header_attributes(file.header), sort_keys=True)},
     )
     with parquet.ParquetWriter(path, schema) as writer:
         for values, identifiers, labels in _rows(file):
             first = identifiers if numbered else identifiers.tolist() if escaped else texts(identifiers)
-            arrays = [pyarrow.array(first, kind), *map(pyarrow.array, [*values.T, *labels.T])]
+            arrays = [pyarrow.array(first, kind), *map(pyarrow.array, values.T)]
+            for column, each in zip(labels.T, classes, strict=True):
+                if each is None:
+                    arrays.append(pyarrow.array(column))
+                else:
+                    codes = pyarrow.array(codes_in(column), pyarrow.int32(), mask=np.isnan(column))
+                    arrays.append(pyarrow.DictionaryArray.from_arrays(codes, each))
             writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
     return (f"{escaped:,} paths are not UTF-8: the column identifier holds bytes.",) if escaped else ()
 
 
 def _write_csv(path: Path, file: LatentFile) -> tuple[str, ...]:
     names, known = _names(file)
+    classes = file.header.classes
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as sink:
         writer = csv.writer(sink, lineterminator="\n")
         writer.writerow(["identifier", *names, *known])
         for values, identifiers, labels in _rows(file):
-            columns = [*map(_written, values.T), *map(_written, labels.T)]
-            writer.writerows(zip(texts(identifiers), *columns, strict=True))
+            columns = [
+                named(column, each, "").tolist() if each else _written(column)
+                for column, each in zip(labels.T, classes, strict=True)
+            ]
+            writer.writerows(zip(texts(identifiers), *map(_written, values.T), *columns, strict=True))
     escaped = _not_utf8(file)
     return (f"{escaped:,} paths are not UTF-8: the file holds their bytes.",) if escaped else ()
 
@@ -171,7 +199,10 @@ def _write_h5ad(path: Path, file: LatentFile) -> tuple[str, ...]:
     identifiers, escaped = file.identifiers, _not_utf8(file)
     as_text = [readable(name) for name in identifiers.tolist()] if identifiers.dtype.kind == "S" else texts(identifiers)
     index = pandas.Index(as_text, name="identifier", dtype=object)
-    obs = pandas.DataFrame(file.labels_of(0, len(file)), index=index, columns=pandas.Index(known, dtype=object))
+    labels = file.labels
+    obs = pandas.DataFrame(index=index)
+    if labels is not None:
+        obs = label_frame(labels, index, pandas.Index(known, dtype=object))
     places = header.origin.positions
     about = {
         "dimension": file.dimensions,

@@ -116,6 +116,33 @@ class TestXarray:
             xr.testing.assert_identical(back.load(), dataset)
 
 
+class TestClassesByName:
+    NAMES = ("round", "long", "caf\udce9", r"caf\xe9", "a\0b")
+    SHOWN = ("round", "long", r"caf\xe9", r"caf\xe9_class", r"a\x00b")
+
+    @pytest.fixture
+    def file(self, opened):
+        labels = np.column_stack([np.arange(8.0) % 5, np.arange(8.0)])
+        labels[3] = np.nan
+        factors = (("kind", "categorical"), ("n", "categorical"))
+        return opened(8, 2, labels=labels, factors=factors, classes=(self.NAMES, None))
+
+    def expected(self):
+        return [None if k == 3 else self.SHOWN[k % 5] for k in range(8)]
+
+    def test_pandas(self, file):
+        frame = file.to_pandas()
+        assert frame["kind"].cat.categories.tolist() == list(self.SHOWN)
+        assert frame["kind"].astype(object).where(frame["kind"].notna(), None).tolist() == self.expected()
+        assert frame["n"].tolist()[4:] == [4, 5, 6, 7]
+
+    def test_xarray(self, file, tmp_path):
+        dataset = file.to_xarray()
+        assert dataset["kind"].to_numpy().tolist() == self.expected()
+        assert dataset["n"].to_numpy().tolist()[4:] == [4, 5, 6, 7]
+        dataset.to_netcdf(tmp_path / "latents.nc", engine="h5netcdf")
+
+
 @pytest.mark.parametrize(("package", "method"), [("xarray", "to_xarray"), ("pandas", "to_pandas")])
 def test_a_missing_package_is_named_with_its_remedy(opened, monkeypatch, package, method):
     file = opened()

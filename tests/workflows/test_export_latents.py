@@ -274,3 +274,47 @@ def test_verify_says_what_was_read(file):
     found = verify_latents(file.path)
     assert (found.rows, found.columns) == file.shape
     assert found.codes_sha256 == file.header.codes_sha256
+
+
+class TestClassesByName:
+    NAMES = ("round", 'a,"b"', "caf\udce9", "\u4e38 $x$")
+    READABLE = ("round", 'a,"b"', r"caf\xe9", "\u4e38 $x$")
+
+    @pytest.fixture
+    def export(self, tmp_path):
+        codes = np.arange(5000.0)[:, None] % 4
+        codes[7] = np.nan
+        values = np.zeros((5000, 1), np.float32)
+        factors = (("kind", "categorical"),)
+        latent_files.write(tmp_path / "latents.h5", values, labels=codes, factors=factors, classes=(self.NAMES,))
+
+        def run(ending):
+            export_latents(tmp_path, tmp_path / f"x{ending}")
+            return tmp_path / f"x{ending}"
+
+        return run
+
+    def expected(self, names, missing):
+        return [missing if k == 7 else names[k % 4] for k in range(5000)]
+
+    def test_csv(self, export):
+        with export(".csv").open(encoding="utf-8", errors="surrogateescape", newline="") as text:
+            assert [row[2] for row in csv.reader(text)] == ["kind", *self.expected(self.NAMES, "")]
+
+    def test_parquet(self, export):
+        column = pq.read_table(export(".parquet"))["kind"]
+        assert column.to_pylist() == self.expected(self.READABLE, None)
+        assert column.to_pandas().cat.categories.tolist() == list(self.READABLE)
+
+    def test_h5ad(self, export):
+        column = anndata.read_h5ad(export(".h5ad")).obs["kind"]
+        assert column.cat.categories.tolist() == list(self.READABLE)
+        assert column.astype(object).where(column.notna(), None).tolist() == self.expected(self.READABLE, None)
+
+    def test_npz(self, export):
+        with np.load(export(".npz")) as found:
+            assert found["classes_0"].tolist() == list(self.READABLE)
+            assert found["labels"][:4, 0].tolist() == [0, 1, 2, 3]
+
+    def test_what_a_file_says_of_itself(self, export, tmp_path):
+        assert describe_latents(tmp_path).classes == (self.NAMES,)
