@@ -302,7 +302,7 @@ def _cells(cost: DimensionCost) -> Iterator[str]:
 def _rows(found: LatentsDescription) -> Iterator[tuple[str, str]]:
     """A label and a value a line."""
     from ngvae_tools.analysis.indices import indices
-    from ngvae_tools.reporting.words import count, number, plural
+    from ngvae_tools.reporting.words import count, listed, number, plural
 
     yield "file", found.path
     yield "rows", f"{count(found.rows)}, identified by {found.identifiers}"
@@ -321,7 +321,8 @@ def _rows(found: LatentsDescription) -> Iterator[tuple[str, str]]:
     own = f"HDF5's own and the header {count(rest)}, which hardly grow with the rows"
     yield "bytes", f"{count(found.bytes)}: codes {codes}, identifiers {names}, {own}"
     if found.labels:
-        labels = ", ".join(f"{name} ({kind})" for name, kind in found.labels)
+        known = zip(found.labels, found.classes, strict=True)
+        labels = ", ".join(f"{name} ({kind}{f': {listed(names)}' if names else ''})" for (name, kind), names in known)
         yield "labels", f"{labels}: {count(found.labels_bytes)} bytes"
     if found.bytes_per_image is not None:
         without = number(found.bytes_per_image_without_identifiers)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ngvae_tools.analysis.covariance import DEGENERATE
 from ngvae_tools.reporting.drawing import Cell, Drawing, for_page
 from ngvae_tools.reporting.svg import INK
-from ngvae_tools.reporting.words import plain
+from ngvae_tools.reporting.words import plain, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -159,7 +159,7 @@ def _panel(axes: Axes, values: Array, chosen: Sequence[int], title: str, *, pale
     common: dict[str, Any] = {"linestyle": "none", "color": INK, "markersize": size, "clip_on": False}
     axes.plot(chosen, [edge] * len(chosen), marker="v", transform=axes.get_xaxis_transform(), **common)
     axes.plot([edge] * len(chosen), chosen, marker="<", transform=axes.get_yaxis_transform(), **common)
-    axes.set_title(_short(title), pad=9)
+    axes.set_title(shortened(title, 36), pad=9)
     axes.set_xlabel("dimension")
     axes.set_ylabel("dimension")
     return image
@@ -203,7 +203,7 @@ def _factor_figure(names: Sequence[str], values: Array) -> Figure:
     axes = figure.add_subplot()
     image = axes.imshow(values, cmap="Blues", vmin=0, vmax=top or 1.0, interpolation="none", aspect="auto")
     axes.set_xticks(range(0, dim, math.ceil(dim / 25)))
-    axes.set_yticks(range(factors), [_short(name, 20) for name in names])
+    axes.set_yticks(range(factors), [shortened(name, 20) for name in names])
     axes.tick_params(length=2, labelsize=9)
     axes.spines[:].set_visible(False)
     axes.set_xlabel("dimension")
@@ -217,7 +217,3 @@ def _factor_figure(names: Sequence[str], values: Array) -> Figure:
     bar = figure.colorbar(image, ax=axes, label="nats", shrink=0.9)
     bar.outline.set_visible(False)
     return figure
-
-
-def _short(title: str, most: int = 36) -> str:
-    return title if len(title) <= most else title[: most - 1] + "…"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ngvae_tools.reporting.words import flat, number, plain, plural
+from ngvae_tools.reporting.words import flat, listed, number, plain, plural
 
 if TYPE_CHECKING:
     from ngvae_tools.record import Factor, Supervised
@@ -62,7 +62,8 @@ def factor_text(factor: Factor) -> str:
     """A factor, its kind and how its values became classes."""
     said = "declared" if factor.declared else "detected"
     classes = "" if factor.n_classes == factor.n_values else f" in {plural(factor.n_classes, 'class', 'classes')}"
-    return f"{plain(factor.name)} ({factor.kind}, {said}, {plural(factor.n_values, 'value', 'values')}{classes})"
+    names = f": {listed(factor.classes)}" if factor.classes else ""
+    return f"{plain(factor.name)} ({factor.kind}, {said}, {plural(factor.n_values, 'value', 'values')}{classes}{names})"
 
 
 def information_rows(supervised: Supervised, *, every: bool) -> tuple[list[tuple[int, list[str]]], list[int]]:

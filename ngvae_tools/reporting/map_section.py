@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ngvae_tools.reporting.svg import COLOURS
-from ngvae_tools.reporting.words import number, plain, plural
+from ngvae_tools.reporting.words import number, plain, plural, shortened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +27,9 @@ CLASSES = "01234567"
 """Codes of the colours of classes; a factor of more has a scale."""
 
 UNKNOWN = "x"
+
+_NAME = 40
+"""Characters of a class's name in a legend at most."""
 
 _SCALE = ((47, 111, 208), (154, 85, 181), (217, 100, 28))  # each stands out on white and on near black
 
@@ -59,7 +62,7 @@ def map_view(found: LatentMap, press: Press) -> dict[str, Any]:
         ],
         "images": images,
         "image_size": _IMAGE,
-        "legends": [_legend(colouring) for colouring in found.colourings],
+        "legends": [legend_of(colouring) for colouring in found.colourings],
         "colourings": [plain(colouring.name) for colouring in found.colourings],
         "json": Markup(data),  # noqa: S704 (no markup can be in it)
     }
@@ -139,16 +142,23 @@ def _by_class(colouring: Colouring) -> bool:
     return colouring.categorical and len(np.unique(values[np.isfinite(values)])) <= len(CLASSES)
 
 
-def _legend(colouring: Colouring) -> dict[str, Any]:
+def legend_of(colouring: Colouring) -> dict[str, Any]:
+    """What says which colour is what: classes with their names, or the ends of the scale."""
     import numpy as np
 
     values = np.asarray(colouring.values, np.float64)
     found = np.unique(values[np.isfinite(values)])
     by_class = _by_class(colouring)
+
+    def called(value: float) -> str:
+        if by_class or colouring.classes:
+            return shortened(colouring.called(value), _NAME)
+        return number(float(value), 2)
+
     return {
         "name": plain(colouring.name),
-        "classes": [(CLASSES[i], f"{value:g}") for i, value in enumerate(found)] if by_class else [],
-        "ends": [] if by_class or not len(found) else [number(float(found[0]), 2), number(float(found[-1]), 2)],
+        "classes": [(CLASSES[i], called(value)) for i, value in enumerate(found)] if by_class else [],
+        "ends": [] if by_class or not len(found) else [called(found[0]), called(found[-1])],
         "unknown": bool(len(found) == 0 or not np.isfinite(values).all()),
     }
 

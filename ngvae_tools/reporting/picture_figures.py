@@ -10,7 +10,7 @@ import numpy as np
 
 from ngvae_tools.reporting.drawing import Cell, Drawing
 from ngvae_tools.reporting.svg import COLOURS, INK
-from ngvae_tools.reporting.words import plain
+from ngvae_tools.reporting.words import plain, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -234,7 +234,7 @@ def _map(found: LatentMap) -> Drawing:
         ),
         heads=_apart(["image", "map_x", "map_y", *(plain(colouring.name) for colouring in found.colourings)]),
         rows=lambda: (
-            (plain(name), float(x), float(y), *(_known(colouring.values[i]) for colouring in found.colourings))
+            (plain(name), float(x), float(y), *(_known(colouring, i) for colouring in found.colourings))
             for i, (name, (x, y)) in enumerate(zip(found.names, found.points, strict=True))
         ),
         draw=lambda: _map_figure(found),
@@ -250,8 +250,12 @@ def _apart(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _known(value: np.float64) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _known(colouring: Colouring, point: int) -> Cell:
+    """The number of a point, or the name of its class."""
+    value = float(colouring.values[point])
+    if math.isnan(value):
+        return None
+    return colouring.called(value) if colouring.classes else value
 
 
 def _map_figure(found: LatentMap) -> Figure:
@@ -284,7 +288,7 @@ def _points(axes: Axes, found: LatentMap, colouring: Colouring | None) -> None:
         axes.scatter(x, y, color=COLOURS[0], **common)
         return
     name = plain(colouring.name)
-    axes.set_title(name if len(name) <= 24 else f"{name[:23]}…", fontsize=9)
+    axes.set_title(shortened(name, 24), fontsize=9)
     known = np.isfinite(colouring.values)
     axes.scatter(x[~known], y[~known], color=INK, **{**common, "alpha": 0.25})
     if not known.any():
@@ -301,7 +305,7 @@ def _points(axes: Axes, found: LatentMap, colouring: Colouring | None) -> None:
     shown = axes.scatter(x[known], y[known], c=colours, **look, **common)
     bar = axes.figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.02, ticks=ticks)
     if ticks is not None:
-        bar.set_ticks(ticks, labels=[f"{classes[i]:g}" for i in ticks])
+        bar.set_ticks(ticks, labels=[shortened(colouring.called(classes[i]), 14) for i in ticks])
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=7, length=2)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ngvae_tools.reporting.words import plain
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -84,11 +86,17 @@ class Colouring:
         name: Of the factor, or `z3`.
         categorical: Whether the values are codes of classes.
         values: One a point, shape (m,); NaN where it is not known.
+        classes: What the classes are called, by code; empty where they are numbers.
     """
 
     name: str
     categorical: bool
     values: npt.NDArray[np.float64]
+    classes: tuple[str, ...] = ()
+
+    def called(self, value: float) -> str:
+        """What a class is called: its name, or its number."""
+        return plain(self.classes[int(value)]) if self.classes else f"{value:g}"
 
 
 @dataclass(frozen=True, slots=True)

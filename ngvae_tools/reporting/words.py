@@ -58,6 +58,17 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
+def shortened(text: str, most: int) -> str:
+    """Text of at most `most` characters, with an ellipsis where it was longer."""
+    return text if len(text) <= most else text[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def listed(names: Sequence[str], most: int = 8, length: int = 40) -> str:
+    """Foreign names, `long, round`; the first few of many, each cut where it is long."""
+    shown = ", ".join(shortened(plain(name), length) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {count(len(names) - most)} more"
+
+
 def plural(value: int, singular: str, several: str) -> str:
     """`1 image`, `2 images`."""
     return f"{count(value)} {singular if value == 1 else several}"

@@ -53,8 +53,8 @@ def units_of(file: LatentFile) -> str:
 
 def colourings(file: LatentFile, labels: Array, values: Array) -> tuple[Colouring, ...]:
     """What points can be coloured by: their labels (m, F), and each kept dimension (m, d)."""
-    factors = file.header.factors
+    known = zip(file.header.factors, labels.T, file.header.classes, strict=True)
     return (
-        *(Colouring(name, kind == "categorical", labels[:, k]) for k, (name, kind) in enumerate(factors)),
+        *(Colouring(name, kind == "categorical", column, names or ()) for (name, kind), column, names in known),
         *(Colouring(f"z{k}", False, values[:, at]) for at, k in enumerate(file.header.origin.dimensions)),
     )

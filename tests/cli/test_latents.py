@@ -16,13 +16,14 @@ HEAVY = {"numpy", "h5py", "onnxruntime", "pandas", "xarray", "pyarrow", "faiss",
 def latents(commands):
     """A latent file in the folder of the command line."""
     values = np.random.default_rng(0).standard_normal((300, 3)).astype(np.float32)
-    labels = np.arange(300.0)[:, None]
+    labels = np.column_stack([np.arange(300.0), np.arange(300) % 10])
     latent_files.write(
         commands.folder / "latents.h5",
         values,
         latent_files.names_of(300, "paths"),
         labels=labels,
-        factors=(("size", "continuous"),),
+        factors=(("size", "continuous"), ("kind", "categorical")),
+        classes=(None, (*"abcdefghi", "\x1b[31m")),
     )
     return commands
 
@@ -41,7 +42,9 @@ def test_info(latents):
     assert max(len(line) for line in found.stdout.splitlines()) <= 80
     assert "3 of 7: 1, 3, 5" in found.stdout
     assert "size (continuous)" in found.stdout
+    assert "kind (categorical: a, b, c, d, e, f, g, h and 2 more)" in " ".join(found.stdout.split())
     as_json = json.loads(latents("latents", "info", "latents.h5", "--json").stdout)
+    assert as_json["classes"] == [None, [*"abcdefghi", "\x1b[31m"]]
     assert as_json["rows"] == 300
     assert [row["dimension"] for row in as_json["dimensions"]] == [1, 3, 5]
     assert latents("latents", "info", ".").stdout == found.stdout
@@ -64,7 +67,7 @@ def test_verify(latents):
 def test_export(latents):
     found = latents("latents", "export", "latents.h5", "x.csv")
     assert (found.returncode, found.stdout) == (0, "")
-    assert found.stderr.startswith("Wrote x.csv: 300 rows of 3 columns and 1 label")
+    assert found.stderr.startswith("Wrote x.csv: 300 rows of 3 columns and 2 labels")
     assert len((latents.folder / "x.csv").read_text().splitlines()) == 301
     again = latents("latents", "export", "latents.h5", "x.csv")
     assert (again.returncode, "--overwrite" in again.stderr) == (2, True)

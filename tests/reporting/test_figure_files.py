@@ -51,7 +51,7 @@ def pictures(rng, channels=3):
             tuple(f"{i}.png" for i in range(POINTS)),
             None,
             (
-                Colouring("shape", categorical=True, values=shape),
+                Colouring("shape", categorical=True, values=shape, classes=("round", "$long$", HOSTILE)),
                 Colouring("label", categorical=True, values=np.arange(POINTS, dtype=float)),
                 Colouring("z3", categorical=False, values=rng.normal(size=POINTS)),
                 Colouring("unknown", categorical=True, values=np.full(POINTS, np.nan)),
@@ -267,7 +267,11 @@ def test_numbers_of_the_pictures(folder, sources):
     assert found["image"] == ("a", "b", "c", "-d", "+e", "@f")
     found = table(folder, "x-b-map")
     assert np.array_equal(np.transpose([found["map_x"], found["map_y"]]), shown.map.points)
-    for colouring in shown.map.colourings:
+    shape, *colourings = shown.map.colourings
+    called = [None if np.isnan(value) else shape.called(value) for value in shape.values]
+    assert list(found["shape"]) == called
+    assert set(called) == {None, "round", "$long$", HOSTILE.replace("\x1b", r"\x1b")}
+    for colouring in colourings:
         assert np.array_equal(np.array(found[colouring.name], dtype=float), colouring.values, equal_nan=True)
 
 

@@ -18,7 +18,7 @@ from reporting.test_page import Elements
 from ngvae_tools.record import Selection
 from ngvae_tools.reporting import command, html, rules, storage
 from ngvae_tools.reporting.html import LIMIT, page
-from ngvae_tools.reporting.map_section import CLASSES, STEPS, coded, embedded, placed
+from ngvae_tools.reporting.map_section import CLASSES, STEPS, coded, embedded, legend_of, placed
 from ngvae_tools.reporting.page_images import LEVELS, Fineness, Press, TooLargeError, joined, kept_frames
 from ngvae_tools.reporting.picture_sections import picture_view
 from ngvae_tools.reporting.pictures import Colouring, Pictures
@@ -160,7 +160,9 @@ def test_hostile_names_are_text(record, harmless, tmp_path, hostile):
     coloured = dataclasses.replace(
         pictures.map,
         method=hostile,
-        colourings=tuple(dataclasses.replace(c, name=hostile) for c in pictures.map.colourings),
+        colourings=tuple(
+            dataclasses.replace(c, name=hostile, classes=(hostile,) * len(c.classes)) for c in pictures.map.colourings
+        ),
     )
     pictures = dataclasses.replace(
         pictures, base=hostile, map=coloured, notes=(hostile,), decoder=hostile, data=hostile
@@ -271,6 +273,15 @@ def test_colours_of_points():
     assert coded(Colouring("n", False, np.full(2, np.nan))) == "xx"
     many = Colouring("m", True, np.arange(20.0))
     assert not set(coded(many)) & set(CLASSES)
+
+
+def test_classes_are_called_by_name():
+    names = ("long", "<b>round", "x" * 60, *"abcdefghi")
+    few = Colouring("kind", True, np.asarray([1.0, np.nan, 2.0]), names)
+    assert legend_of(few)["classes"] == [("0", "<b>round"), ("1", "x" * 39 + "\N{HORIZONTAL ELLIPSIS}")]
+    many = legend_of(Colouring("kind", True, np.arange(12.0), names))
+    assert (many["classes"], many["ends"]) == ([], ["long", "i"])
+    assert legend_of(Colouring("n", True, np.arange(2.0)))["classes"] == [("0", "0"), ("1", "1")]
 
 
 def test_places_keep_the_shape_of_the_cloud():

@@ -536,11 +536,18 @@ class TestKindsOfLatents:
         labels = np.arange(40.0)[:, None] % 3
         labels[4] = np.nan
         values = np.random.default_rng(3).normal(0, 1, (40, 2))
-        latent_files.write(spread / "latents.h5", values, labels=labels, factors=(("shape", "categorical"),))
+        latent_files.write(
+            spread / "latents.h5",
+            values,
+            labels=labels,
+            factors=(("shape", "categorical"),),
+            classes=(("a", "\x1bb", "c"),),
+        )
         with Served(".", "--decoder", "decoder.onnx", folder=spread) as server:
             first, *others = server.ask("about")[1]["map"]["colourings"]
         assert (first["name"], first["categorical"]) == ("shape", True)
         assert first["values"][:6] == [0, 1, 2, 0, None, 2]
+        assert first["classes"] == ["a", r"\x1bb", "c"]
         assert [colouring["name"] for colouring in others] == ["z1", "z3"]
 
     def test_names_that_are_no_text(self, spread):

@@ -219,7 +219,12 @@ def test_a_map_along_which_one_axis_does_not_vary_with_labels_that_are_huge(brow
         places = about["map"]["places"]
         about["map"]["places"] = [[1e-6 * k / len(places), 0] for k in range(len(places))]
         huge = [(2 * k / (len(places) - 1) - 1) * 1.7e308 for k in range(len(places))]
-        about["map"]["colourings"] = [{"name": "huge", "categorical": False, "values": huge}]
+        kinds = [None, *(k % 3 for k in range(1, len(places)))]
+        about["map"]["colourings"] = [
+            {"name": "huge", "categorical": False, "values": huge, "classes": []},
+            {"name": "kind", "categorical": True, "values": kinds, "classes": ["round", "<b>long", ""]},
+            {"name": "number", "categorical": True, "values": kinds, "classes": []},
+        ]
         route.fulfill(json=about)
 
     context = browser.new_context()
@@ -233,6 +238,9 @@ def test_a_map_along_which_one_axis_does_not_vary_with_labels_that_are_huge(brow
     assert across[0] < 0.1
     assert across[2] > 0.9
     assert len({point.evaluate("point => getComputedStyle(point).fill") for point in points}) == 3
+    for label, legend in (("kind", ["round", "<b>long", ""]), ("number", ["0", "1", "2"])):
+        page.select_option("#colour", label=label)
+        assert page.locator("#legend span").all_text_contents() == legend
     context.close()
 
 

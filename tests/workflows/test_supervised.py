@@ -7,6 +7,7 @@ import pytest
 from ngvae_tools.analysis.disentanglement import Settings
 from ngvae_tools.datasets import open_dataset, read_factors
 from ngvae_tools.errors import DatasetError
+from ngvae_tools.reporting.known import factor_text
 from ngvae_tools.workflows.supervised import measure_supervised, open_labels
 
 SMALL = Settings(train=120, test=60, batch=16, trees=2)
@@ -55,6 +56,22 @@ def test_a_folder_and_its_labels(sprites, sprite_folder, tmp_path):
     result = measure_supervised(labels, np.arange(200), means(sprites), settings=SMALL)
     assert result.n_images == 200
     assert [np.argmax(row) for row in result.information] == [3, 0]
+
+
+def test_classes_are_called_by_name(sprites, tmp_path):
+    shape = read_factors(sprites).values[:, 1].astype(int)
+    words = [f"{k},{('<b>round', '', 'long')[shape[k]]},w{k}" for k in range(200)]
+    more = [f"{k},long,w{k}" for k in range(200, 1001)]
+    (tmp_path / "a.csv").write_text("\n".join(["index,kind,word", *words, *more]))
+    with open_dataset(sprites) as dataset:
+        labels = open_labels(tmp_path / "a.csv", dataset)
+    assert labels.factors.classes == (("<b>round", "long"), ())
+    result = measure_supervised(labels, np.arange(200), means(sprites), settings=SMALL)
+    assert [(factor.name, factor.n_values, factor.classes) for factor in result.factors] == [
+        ("kind", 2, ("<b>round", "long"))
+    ]
+    assert factor_text(result.factors[0]) == "kind (categorical, detected, 2 values: <b>round, long)"
+    assert "The classes of word are numbered, their names left out: names are kept of up to 1,000" in result.notes[1]
 
 
 def test_a_csv_file_in_the_folder_is_found(as_pngs, tmp_path):

@@ -20,8 +20,8 @@ from ngvae_tools.analysis.overview import Plane
 from ngvae_tools.errors import NgvaeToolsError
 from ngvae_tools.reporting.facts import headline
 from ngvae_tools.reporting.pictures import Colouring
-from ngvae_tools.reporting.words import plain
-from ngvae_tools.workflows.explore.chart import Chart
+from ngvae_tools.reporting.words import plain, shortened
+from ngvae_tools.workflows.explore.chart import NAME_LENGTH, Chart
 from ngvae_tools.workflows.explore.explorer import Explorer, Shown, data_url
 
 IMAGE_BYTES = 64 * 2**20
@@ -198,7 +198,13 @@ def _map(chart: Chart, plane: Plane) -> dict[str, Any]:
 
 def _colouring(colouring: Colouring) -> dict[str, Any]:
     values = [value if math.isfinite(value) else None for value in _rounded(colouring.values)]
-    return {"name": plain(colouring.name), "categorical": colouring.categorical, "values": values}
+    classes = [shortened(plain(name), NAME_LENGTH) for name in colouring.classes]
+    return {
+        "name": plain(colouring.name),
+        "categorical": colouring.categorical,
+        "values": values,
+        "classes": classes,
+    }
 
 
 def _rounded(values: Any) -> Any:

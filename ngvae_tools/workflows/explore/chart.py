@@ -15,7 +15,7 @@ from ngvae_tools.datasets.base import evenly_spaced
 from ngvae_tools.latents.neighbours import weights_of
 from ngvae_tools.latents.reader import LatentFile
 from ngvae_tools.reporting.pictures import Colouring
-from ngvae_tools.reporting.words import plain
+from ngvae_tools.reporting.words import plain, shortened
 from ngvae_tools.workflows.latent_map import POINTS, colourings, units_of
 from ngvae_tools.workflows.originals import identifiers_at, labels_at
 
@@ -72,4 +72,4 @@ def chart_of(file: LatentFile) -> Chart:
 def shown_name(identifier: bytes | int) -> str:
     """What to call an image: its path as text that is safe to show, cut where it is very long, or its number."""
     text = plain(os.fsdecode(identifier)) if isinstance(identifier, bytes) else f"image {identifier}"
-    return text if len(text) <= NAME_LENGTH else text[: NAME_LENGTH - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return shortened(text, NAME_LENGTH)

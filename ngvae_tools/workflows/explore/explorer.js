@@ -296,7 +296,7 @@ class Atlas {
 }
 
 /** What colour a value has, and what says so. */
-function coloursOf({ categorical, values }) {
+function coloursOf({ categorical, values, classes: names }) {
   const known = values.filter((value) => value !== null);
   const swatch = (colour, text) => {
     const icon = shape("svg", { width: 12, height: 12, "aria-hidden": "true" });
@@ -307,7 +307,7 @@ function coloursOf({ categorical, values }) {
   if (categorical) {
     const classes = [...new Set(known)].sort((a, b) => a - b);
     const of = (value) => CLASSES[classes.indexOf(value) % CLASSES.length];
-    const legend = classes.slice(0, CLASSES.length).map((value) => swatch(of(value), String(value)));
+    const legend = classes.slice(0, CLASSES.length).map((value) => swatch(of(value), names[value] ?? String(value)));
     if (classes.length > CLASSES.length) legend.push(`and ${classes.length - CLASSES.length} more, in the same colours`);
     return { of, legend };
   }
