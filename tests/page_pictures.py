@@ -51,7 +51,7 @@ def pictures(record, *, side=32, channels=3, frames=9, points=300, name="sprites
             (
                 Colouring("shape", True, random.integers(0, 3, points).astype(float), ("<b>round", "long", "disc")),
                 Colouring("depth", False, np.where(random.random(points) < 0.1, np.nan, latents[:, 1])),
-                Colouring("z_3", False, latents[:, 0]),
+                Colouring("z3", False, latents[:, 0]),
             ),
             20 * points,
         ),

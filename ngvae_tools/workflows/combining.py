@@ -24,6 +24,7 @@ from ngvae_tools.latents.writer import Block, Errors, RowsShape, write_latents
 from ngvae_tools.record import FILE_NAME as RECORD_NAME
 from ngvae_tools.record import RejectionReason
 from ngvae_tools.reporting.rejections import RejectionTally
+from ngvae_tools.workflows.combined_labels import FileLabels, combined_labels
 from ngvae_tools.workflows.encode import EncodeOptions, OpenPass, encode_options_of, open_pass
 from ngvae_tools.workflows.lock import locked
 from ngvae_tools.workflows.opening import brings_floats, encoder_of
@@ -68,8 +69,7 @@ class _Part:
     Attributes:
         blocks: Values in float64 and identifiers, from the start at every call.
         names: Identifiers of all rows as they come.
-        labels: All values of the labels; None where there are none.
-        factors: Their names and kinds.
+        labels: Their labels; None where there are none.
         sources: The data sets that they are.
         max_error: Largest error that the values already have, a dimension.
         mean_squared_error: Mean squared error that they have.
@@ -77,8 +77,7 @@ class _Part:
 
     blocks: Callable[[], Iterator[tuple[npt.NDArray[np.floating], npt.NDArray[Any]]]]
     names: npt.NDArray[Any]
-    labels: npt.NDArray[np.float64] | None
-    factors: tuple[tuple[str, str], ...]
+    labels: FileLabels | None
     sources: tuple[DataSource, ...]
     max_error: npt.NDArray[np.float64]
     mean_squared_error: npt.NDArray[np.float64]
@@ -95,8 +94,9 @@ def merge_latents(
 
     Rows of files with the same steps keep their values exactly; those of others are rounded once more, and the file
     states the error of both. Row numbers of a data set continue after those of the one before; no data set whose
-    images are known by their rows comes twice. Labels are kept where all files that have some have the same, as
-    numbers; the rows of files without have NaN.
+    images are known by their rows comes twice. A label is kept where all files that have any have it, as numbers of
+    one kind or as classes of text, which are matched by name; the notes tell of those that are left out. The rows of
+    files without labels have NaN.
 
     Args:
         files: Two or more files, or output folders of select-latents.
@@ -226,21 +226,21 @@ def _write(path: Path, first: LatentHeader, parts: Sequence[_Part], prefixes: Se
     """Write all rows in the steps of the first file."""
     renamed, origins = _renamed([part.names for part in parts], [part.sources for part in parts], prefixes, remedy)
     grid = Grid(first.coding.step[: len(first.origin.dimensions)]) if first.coding.quantised else None
-    factors, notes = _factors(parts)
+    labels = combined_labels([part.labels for part in parts])
+    unknown = sum(len(part.names) for part in parts if part.labels is None) if labels.factors else 0
+    notes = (*labels.notes, *((f"The labels of {unknown:,} rows are not known: they are NaN.",) if unknown else ()))
     sources = tuple(source for part in origins for source in part)
 
     def rows() -> Iterator[Block]:
-        for part, names in zip(parts, renamed, strict=True):
+        for number, (part, names) in enumerate(zip(parts, renamed, strict=True)):
             start = 0
             for values, _ in part.blocks():
                 stop = start + len(values)
-                known = (
-                    np.full((stop - start, len(factors)), np.nan) if part.labels is None else part.labels[start:stop]
-                )
-                yield Block(values, names[start:stop], known if factors else None)
+                yield Block(values, names[start:stop], labels.rows(number, start, stop) if labels.factors else None)
                 start = stop
 
-    shape = RowsShape(sum(map(len, renamed)), np.result_type(*(names.dtype for names in renamed)), factors)
+    identifier_type = np.result_type(*(names.dtype for names in renamed))
+    shape = RowsShape(sum(map(len, renamed)), identifier_type, labels.factors, labels.classes)
     origin = dataclasses.replace(first.origin, sources=sources)
     with replacing(path) as part:
         header = write_latents(
@@ -343,22 +343,6 @@ def _moved(source: DataSource, by: str | int) -> DataSource:
     return dataclasses.replace(source, identifiers=f"{by}{source.identifiers}")
 
 
-def _factors(parts: Sequence[_Part]) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
-    """Labels are kept where all parts that have some have the same, as numbers.
-
-    Codes of classes mean something in their own data only, so they stay where one part alone has labels.
-    """
-    labelled = [part for part in parts if part.labels is not None]
-    if not labelled:
-        return (), ()
-    factors = labelled[0].factors
-    numbers = all(kind != "categorical" for _, kind in factors)
-    if len(labelled) > 1 and not (numbers and all(part.factors == factors for part in labelled)):
-        return (), ("The labels are left out: not all of the data sets have the same ones, as numbers.",)
-    unknown = sum(len(part.names) for part in parts if part.labels is None)
-    return factors, (f"The labels of {unknown:,} rows are not known: they are NaN.",) if unknown else ()
-
-
 def _errors(grid: Grid | None, first: LatentHeader, parts: Sequence[_Part]) -> Errors:
     """The errors that all rows have together with those that they came with."""
     kept, positions = len(first.origin.dimensions), first.origin.positions
@@ -381,12 +365,10 @@ def _errors(grid: Grid | None, first: LatentHeader, parts: Sequence[_Part]) -> E
 
 def _part_of(file: LatentFile) -> _Part:
     header = file.header
-    labels = file.labels
     return _Part(
         blocks=file.chunks,
         names=file.identifiers,
-        labels=None if labels is None else labels.values,
-        factors=header.factors,
+        labels=FileLabels(str(file.path), header.factors, header.classes, file.labels_of) if header.factors else None,
         sources=header.origin.sources,
         max_error=header.max_error,
         mean_squared_error=header.mean_squared_error,
@@ -412,7 +394,6 @@ def _encoded(header: LatentHeader, opened: OpenPass, files: Sequence[Path]) -> _
         blocks=blocks,
         names=np.concatenate(names),
         labels=None,
-        factors=(),
         sources=(DataSource(data.path, data.kind, data.fingerprint, sum(map(len, names))),),
         # Most will read the values of steps as float32, whose rounding belongs to the error.
         max_error=largest * (2.0**-24 if quantised else 0.0),

@@ -157,24 +157,88 @@ class TestMerge:
             merge_latents([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "c.h5")
         assert (tmp_path / "c.h5").read_bytes() == before
 
-    def test_labels_of_numbers_stay_and_those_of_classes_are_left_out_and_said(self, tmp_path):
-        for factors, kept in (((("x", "continuous"),), True), ((("x", "categorical"),), False)):
-            for k, name in enumerate(("a.h5", "b.h5")):
-                labels = np.full((20, 1), float(k))
-                write(tmp_path / name, values_of(20, seed=k), labels=labels, factors=factors)
-            combined = merge_latents([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "c.h5", overwrite=True)
-            with open_latents(tmp_path / "c.h5") as file:
-                assert (file.labels is not None) == kept
-            assert bool(combined.notes) != kept
 
+class TestMergedLabels:
+    @pytest.fixture
+    def merged(self, tmp_path):
+        """Merges files; each is given as its labels: by name the kind, the names of classes, and the values."""
 
-def test_labels_of_other_names_are_never_taken_for_each_other(tmp_path):
-    for seed, (name, factor) in enumerate((("a.h5", ("age", "continuous")), ("b.h5", ("weight", "continuous")))):
-        write(tmp_path / name, values_of(20, seed=seed), labels=np.ones((20, 1)), factors=(factor,))
-    combined = merge_latents([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "c.h5")
-    assert "labels are left out" in combined.notes[0]
-    with open_latents(tmp_path / "c.h5") as file:
-        assert file.labels is None
+        def merge(*files, rows=20):
+            for k, columns in enumerate(files):
+                options = {}
+                if columns:
+                    values = [np.resize(np.array(value, float), rows) for _, _, value in columns.values()]
+                    options["labels"] = np.stack(values, axis=1)
+                    options["factors"] = tuple((name.strip(), kind) for name, (kind, _, _) in columns.items())
+                    options["classes"] = tuple(classes for _, classes, _ in columns.values())
+                write(tmp_path / f"{k}.h5", values_of(rows, seed=k), **options)
+            names = [tmp_path / f"{k}.h5" for k in range(len(files))]
+            combined = merge_latents(names, tmp_path / "all.h5")
+            with open_latents(tmp_path / "all.h5") as file:
+                return file.labels, [note.replace(f"{tmp_path}/", "") for note in combined.notes]
+
+        return merge
+
+    def test_numbers_stay_what_they_are(self, merged):
+        one = {"x": ("continuous", None, 0.5), "n": ("categorical", None, 7)}
+        two = {"n": ("categorical", None, 8), "x": ("continuous", None, 1.5)}
+        labels, notes = merged(one, two)
+        assert (labels.names, labels.classes, notes) == (("x", "n"), (None, None), [])
+        np.testing.assert_array_equal(labels.values[[0, 19, 20, 39]], [[0.5, 7], [0.5, 7], [1.5, 8], [1.5, 8]])
+
+    def test_classes_are_matched_by_name(self, merged):
+        one = {"kind": ("categorical", ("long", "round"), [0, 1, np.nan])}
+        two = {"kind": ("categorical", ("flat", "round", "\udce9"), [0, 1, 2, np.nan])}
+        labels, notes = merged(one, two, rows=5000)
+        assert (labels.classes, notes) == ((("long", "round", "flat", "\udce9"),), [])
+        expected = np.concatenate([np.resize([0, 1, np.nan], 5000), np.resize([2, 1, 3, np.nan], 5000)])
+        np.testing.assert_array_equal(labels.values[:, 0], expected)
+
+    def test_only_the_columns_that_do_not_fit_are_left_out_and_said(self, merged):
+        text = ("categorical", ("a", "b"), [0, 1])
+        one = {"kind": text, "mixed": text, "age": ("continuous", None, 1), "hue": ("circular", None, 1), "old": text}
+        two = {
+            "mixed": ("categorical", None, 1),
+            "kind": ("categorical", ("b", "a"), [0, 1]),
+            "hue": ("continuous", None, 1),
+            "weight": ("continuous", None, 1),
+            "old": ("categorical", (), 1),
+        }
+        labels, notes = merged(one, two)
+        assert (labels.names, labels.classes) == (("kind",), (("a", "b"),))
+        np.testing.assert_array_equal(labels.values[:, 0], [*np.resize([0, 1], 20), *np.resize([1, 0], 20)])
+        assert notes == [
+            "The label mixed is left out: 0.h5 has classes of text, 1.h5 has categorical numbers.",
+            "The label age is left out: 0.h5 has continuous numbers, 1.h5 has no label of that name.",
+            "The label hue is left out: 0.h5 has circular numbers, 1.h5 has continuous numbers.",
+            "The label old is left out: 0.h5 has classes of text, 1.h5 has classes without names.",
+            "The label weight is left out: 0.h5 has no label of that name, 1.h5 has continuous numbers.",
+        ]
+
+    def test_classes_without_names_are_never_taken_for_each_other(self, merged):
+        labels, notes = merged(*[{"kind": ("categorical", (), 1)}] * 2)
+        assert labels is None
+        assert notes == ["The label kind is left out: no file says what its classes are called."]
+
+    def test_files_without_labels_between_others(self, merged):
+        labels, notes = merged({}, {"k": ("categorical", ("a",), 0)}, {}, {"k": ("categorical", ("b", "a"), [0, 1])})
+        assert labels.classes == (("a", "b"),)
+        parts = [[np.nan] * 20, [0] * 20, [np.nan] * 20, np.resize([1, 0], 20)]
+        np.testing.assert_array_equal(labels.values[:, 0], np.concatenate(parts))
+        assert notes == ["The labels of 40 rows are not known: they are NaN."]
+
+    def test_labels_of_the_same_name(self, merged):
+        # As a file of HDF5 may name its columns; the strip makes two of one name.
+        one = {"k": ("continuous", None, 1), "k ": ("continuous", None, 2)}
+        labels, notes = merged(one, {"k": ("continuous", None, 3)})
+        assert (labels.names, labels.values[[0, 39], 0].tolist()) == (("k",), [1, 3])
+        assert notes == ["The label k is left out: 0.h5 has continuous numbers, 1.h5 has no label of that name."]
+
+    def test_more_names_than_are_kept(self, merged):
+        files = [{"k": ("categorical", tuple(f"{k}-{i}" for i in range(600)), 5)} for k in range(2)]
+        labels, notes = merged(*files)
+        assert (labels.classes, labels.values[[0, 39], 0].tolist()) == (((),), [5, 605])
+        assert notes[0].startswith("The classes of k are numbered, their names left out: names are kept of up to 1,000")
 
 
 @pytest.fixture
@@ -326,6 +390,7 @@ class TestAppend:
         assert any("selection.json beside it" in note for note in combined.notes)
         with open_latents(tmp_path / "out") as file:
             assert file.header.factors == tuple(zip(before.names, ("categorical", "continuous"), strict=True))
+            assert file.classes == {"kind": ("a", "b")}
             np.testing.assert_array_equal(file.labels.values[:20], before.values)
             assert np.isnan(file.labels.values[20:]).all()
 

@@ -207,7 +207,7 @@ def test_a_dropped_file_is_placed(page, folder):
 
 
 def test_points_are_coloured(page):
-    page.select_option("#colour", label="z_2")
+    page.select_option("#colour", label="z2")
     fills = {page.locator("#map circle").nth(k).evaluate("point => getComputedStyle(point).fill") for k in range(10)}
     assert len(fills) > 5
     assert page.locator("#legend span").count() == 3
