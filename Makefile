@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
-# Files of tests side by side, each process with one thread; more than four would compete for memory.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile
+# Files of tests side by side, each process with one thread; more than four would compete for memory. Their many child
+# processes start from bytecode, wherever it is switched off else.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile
 
 .PHONY: demo test test-all lint format sample-data clean
 

@@ -71,6 +71,7 @@ def _open(path: Path, threads: int) -> tuple[Any, dict[str, Any], int]:
         whole = model.proto.SerializeToString() if model.external_bytes else data
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 4
         try:
             session = onnxruntime.InferenceSession(whole, options, providers=["CPUExecutionProvider"])

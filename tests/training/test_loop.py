@@ -138,6 +138,7 @@ print(digest(trained(images, Path({run!r}))[0]))
 """
 
 
+@pytest.mark.slow
 def test_separate_processes_give_the_same_weights(few, run_folder):
     here = digest(trained(few, run_folder)[0])
     script = SCRIPT.format(folder=__file__.rpartition("/")[0], run=str(run_folder))

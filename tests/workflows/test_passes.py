@@ -107,6 +107,7 @@ def stopped(command_line, long_run, signal_number, output, *words, after=0.0):
 
 
 class TestInterrupted:
+    @pytest.mark.slow
     def test_killed_and_taken_up_again(self, command_line, long_run, tmp_path, listed):
         out = tmp_path / "out"
         for after in (0.0, 0.2):

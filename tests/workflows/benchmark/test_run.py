@@ -187,6 +187,7 @@ def test_killed_and_gone_on_with(finished, tmp_path):
     assert unclocked(record.cells) == unclocked(whole.cells)
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_is_shown(tmp_path):
     preset = dataclasses.replace(
         TINY,
