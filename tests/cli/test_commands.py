@@ -80,8 +80,7 @@ class TestTorch:
         for words in (
             ("select-latents", encoder, data, "-o", "out"),
             ("report", "out", run.folder),
-            ("report", "out", run.folder, "--html", "page.html"),
-            ("report", "out", run.folder, "--figures", "figures"),
+            ("report", "out", run.folder, "--html", "page.html", "--figures", "figures"),
             ("report", "out", "--json"),
         ):
             assert watched.run(*words).returncode == 0
@@ -227,7 +226,7 @@ class TestSelectLatents:
 
     @pytest.mark.parametrize("words", [("--json",), ()])
     def test_nobody_reads_at_all(self, command_line, encoder, data, tmp_path, words):
-        with command_line.start("select-latents", encoder, data, "-o", "out", *words) as process:
+        with command_line.start("select-latents", encoder, data, "-o", "out", "--bootstrap", 0, *words) as process:
             process.stdout.close()
             err = process.stderr.read()
             process.wait(timeout=60)
