@@ -200,8 +200,8 @@ def command(
             "Training stopped before the paper's schedule would have ended it: the number of informative dimensions "
             "may still change. Without --epochs the schedule decides."
         )
-    if (adapted := run.summary.get("adapted", 1.0)) < 1:
-        terminal.say(unfinished(adapted))
+    if told := unfinished(run.summary.get("adapted")):
+        terminal.say(told)
     for name, export in run.summary["exports"].items():
         terminal.say(
             f"Wrote {folder / name} ({export['bytes'] / 1e6:.2f} MB); torch and onnxruntime differ by at most "

@@ -71,7 +71,7 @@ def epoch_rows(run: NamedRun) -> Rows:
     return [
         ("Epoch", count(last.epoch)),
         *([("Ended by", _END[end])] if (end := summary.get("ended_by")) in _END else []),
-        *([("Prior weights", unfinished(adapted))] if (adapted := summary.get("adapted", 1.0)) < 1 else []),
+        *([("Prior weights", told)] if (told := unfinished(summary.get("adapted"))) else []),
         ("Informative", f"{last.informative} of {len(last.posterior_variance)}"),
         ("Learning rate", f"{last.learning_rate:g}"),
         ("Seconds", f"{number(last.seconds, 1)} the last epoch, {number(total, 1)} in all"),

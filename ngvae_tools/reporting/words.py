@@ -74,12 +74,15 @@ def plural(value: int, singular: str, several: str) -> str:
     return f"{count(value)} {singular if value == 1 else several}"
 
 
-def unfinished(adapted: float) -> str:
-    """What a training says that ended before its prior weights were learned.
+def unfinished(adapted: object) -> str:
+    """What a training says that ended before its prior weights were learned; empty of any other.
 
     Args:
-        adapted: Share of that change which was done, below 1; 0 where the dimensions had not separated.
+        adapted: Share of that change which was done; 0 where the dimensions had not separated. None, or no number:
+            the objective has no such change.
     """
+    if not isinstance(adapted, int | float) or not adapted < 1:
+        return ""
     if adapted <= 0:
         return (
             "The dimensions had not separated when the training ended, so no prior weights were learned: p rests where "

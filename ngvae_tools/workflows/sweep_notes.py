@@ -111,8 +111,8 @@ def _limits(record: SweepRecord) -> Iterator[str]:
                 f"At sigma {level.sigma:g} the count still changed within the last {SETTLED} of "
                 f"{plural(kept.epochs, 'epoch', 'epochs')}: more --epochs may change it."
             )
-        if kept.adapted is not None and kept.adapted < 1:
-            yield f"At sigma {level.sigma:g}: {unfinished(kept.adapted)}"
+        if told := unfinished(kept.adapted):
+            yield f"At sigma {level.sigma:g}: {told}"
         counts = [trial.counts[record.rule] for trial in level.trials if record.rule in trial.counts]
         if len(set(counts)) > 1:
             yield (

@@ -1,6 +1,7 @@
 import dataclasses
 import io
 import json
+import math
 import subprocess
 import sys
 
@@ -344,6 +345,9 @@ def test_a_training_that_ended_before_its_prior_weights_says_so(tmp_path):
     (folder / "summary.json").write_text(json.dumps({"adapted": 0.367}))
     (run,) = open_sources([folder]).runs
     assert "36 % of the change to learned prior weights" in dict(epoch_rows(run))["Prior weights"]
+    for odd in (1.0, None, "x", [1], math.nan):
+        (folder / "summary.json").write_text(json.dumps({"adapted": odd}))
+        assert "Prior weights" not in dict(epoch_rows(*open_sources([folder]).runs))
 
 
 def test_a_run_without_epochs(tmp_path):
