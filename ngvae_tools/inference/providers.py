@@ -58,6 +58,16 @@ def require_onnxruntime() -> ModuleType:
     return module
 
 
+def session_options(threads: int) -> Any:
+    """Options of a quiet session whose CPU provider has so many threads."""
+    options = require_onnxruntime().SessionOptions()
+    options.intra_op_num_threads = threads
+    # A thread that waits sleeps: spinning takes the cores from whoever reads images meanwhile.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 4
+    return options
+
+
 def providers_for(device: str) -> ProviderChoice:
     """The providers to ask for; those that are plugins are found among the devices that onnxruntime discovered.
 

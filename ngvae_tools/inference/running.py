@@ -10,7 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ngvae_tools.errors import ContractError
-from ngvae_tools.inference.providers import CPU, ProviderChoice, require_onnxruntime, share_bounded_memory
+from ngvae_tools.inference.providers import (
+    CPU,
+    ProviderChoice,
+    require_onnxruntime,
+    session_options,
+    share_bounded_memory,
+)
 from ngvae_tools.inference.watchdog import RunTooLongError, Watchdog
 
 RUN_SECONDS = 60.0
@@ -42,11 +48,7 @@ class Model:
         self._seconds_per_image = seconds_per_image
         self._watchdog = Watchdog()
         onnxruntime = require_onnxruntime()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        # A thread that waits sleeps: spinning takes the cores from whoever reads images meanwhile.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 4
+        options = session_options(threads)
         if share_bounded_memory():
             options.add_session_config_entry("session.use_env_allocators", "1")
         try:

@@ -21,6 +21,7 @@ import onnxruntime
 
 from ngvae_tools.errors import ContractError
 from ngvae_tools.inference.onnx_file import parameters, read_bytes, read_model, unfit
+from ngvae_tools.inference.providers import CPU, session_options
 
 BASE_MEMORY = 2 * 2**30
 MEMORY_PER_BYTE = 8
@@ -69,12 +70,8 @@ def _open(path: Path, threads: int) -> tuple[Any, dict[str, Any], int]:
         facts = _facts(path, model.proto, len(data))
         facts |= {"sha256": model.sha256, "external_bytes": model.external_bytes}
         whole = model.proto.SerializeToString() if model.external_bytes else data
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 4
         try:
-            session = onnxruntime.InferenceSession(whole, options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(whole, session_options(threads), providers=[CPU])
         except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no public base
             raise _failed(path, "an ONNX model that onnxruntime can run", error, _foreign(model.proto), bound) from None
     for side, ports in (("inputs", session.get_inputs()), ("outputs", session.get_outputs())):
