@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ngvae_tools.datasets.places import place_of
 from ngvae_tools.errors import DatasetError, OptionError
 from ngvae_tools.files import refuse_existing, refuse_replacing, replacing
+from ngvae_tools.inference.shards import ShardResult
 from ngvae_tools.latents.grid import Grid
 from ngvae_tools.latents.header import FILE_NAME, DataSource, LatentHeader
 from ngvae_tools.latents.reader import LatentFile, latent_path, open_latents
@@ -208,18 +209,23 @@ def _append(path: Path, old: LatentFile, opened: OpenPass, prefix: str) -> Combi
                 raise DatasetError(
                     f"no image of {opened.encoding.data.path} can be used",
                     expected="images that fit the encoder",
-                    found=f"{done.n_rejected} of {done.n_images} unfit: {_tally(done.files).in_full()}",
+                    found=f"{done.n_rejected} of {done.n_images} unfit: {_tally(results(done.files)).in_full()}",
                     remedy="name the data that the encoder was made for",
                 )
             new = _encoded(old.header, opened, done.files)
             combined = _write(path, old.header, [before, new], ("", prefix), _PREFIX_NEW)
-            rejected = _write_rejected(path, done.files)
-            reasons = _tally(done.files).reasons
+            place = path.parent / f"{path.name}.{REJECTED_NAME}"
+            rejected = _tally(_written(place, results(done.files)))
             shards.remove()
     finally:
         with suppress(OSError):  # there are shards in it
             work.rmdir()
-    return dataclasses.replace(combined, n_rejected=done.n_rejected, rejected=rejected, reasons=reasons)
+    return dataclasses.replace(
+        combined,
+        n_rejected=rejected.total,
+        rejected=place if rejected.total else None,
+        reasons=rejected.reasons,
+    )
 
 
 def _write(path: Path, first: LatentHeader, parts: Sequence[_Part], prefixes: Sequence[str], remedy: str) -> Combined:
@@ -443,19 +449,16 @@ def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[t
         yield "float_samples", floats[0], floats[1]
 
 
-def _tally(files: Sequence[Path]) -> RejectionTally:
-    """The rejected images of all shards, counted."""
+def _tally(shards: Iterable[ShardResult]) -> RejectionTally:
+    """The rejected images of shards, counted."""
     tally = RejectionTally()
-    for result in results(files):
+    for result in shards:
         tally.update(result.rejected)
     return tally
 
 
-def _write_rejected(path: Path, files: Sequence[Path]) -> Path | None:
-    """Tell the rejected images in a file beside the latent file; None: there are none."""
-    place = path.parent / f"{path.name}.{REJECTED_NAME}"
-    told = None
-    for result in results(files):
+def _written(place: Path, shards: Iterable[ShardResult]) -> Iterator[ShardResult]:
+    """The same shards, their rejected images told in a file; without any no file is made."""
+    for result in shards:
         append_rejections(place, result.rejected)
-        told = place if result.rejected else told
-    return told
+        yield result
