@@ -93,12 +93,7 @@ def rejected_text(reasons: Sequence[RejectionReason], total: int, images: int | 
     said = reasons_text(reasons, total)
     unused = f"{count(total)} of {plural(images, 'image', 'images')}" if images else plural(total, "image", "images")
     if images:
-        percent = 100 * total / images
-        unused += (
-            f" ({f'{percent:.2g}' if percent < 9.5 else f'{percent:.0f}'} %)"
-            if percent >= 0.1
-            else " (less than 0.1 %)"
-        )
+        unused += f" ({_percent(total / images)})"
     return f"{unused} could not be used{said and ': '}{said}"
 
 
@@ -123,6 +118,13 @@ def rejected_by_run(config: Mapping[str, Any]) -> str:
     if known is not None and 2 * tally.total > known and first is not None:
         text += f". Size and type are those of {_brief(first, _NAME, end=True)}, the first image that can be read"
     return text
+
+
+def _percent(share: float) -> str:
+    percent = 100 * share
+    if percent < 0.1:
+        return "less than 0.1 %"
+    return f"{percent:.2g} %" if percent < 9.5 else f"{percent:.0f} %"
 
 
 def _kind(reason: str) -> str:
